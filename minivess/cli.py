@@ -1,0 +1,298 @@
+"""The command `minivess`: one thin verb per step of the DAG, plus verbs for people.
+
+Every step reads its resolved config and its inputs from `results/<experiment>/` and writes its
+outputs there, as the rule of the same name in `workflow/rules/` declares them.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from minivess import __version__, logs, paths
+from minivess.environment import prepare_environment
+from minivess.errors import MinivessError
+from minivess.logs import say
+from minivess.types import RunKey
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reproducible 3D vessel segmentation, from raw volumes to a finished paper.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="From source volumes to preprocessed cases.")
+app.add_typer(data_app, name="data")
+
+ExperimentOption = Annotated[
+    str, typer.Option("--experiment", "-e", help="Name of the folder in results/.")
+]
+CaseOption = Annotated[str, typer.Option(help="Name of the case.")]
+ModelOption = Annotated[str, typer.Option(help="Name of the network in the experiment.")]
+LossOption = Annotated[str, typer.Option(help="Name of the loss.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the run.")]
+FoldOption = Annotated[int, typer.Option(help="Fold, from 0.")]
+ProgressOption = Annotated[str, typer.Option(help="auto, rich, plain or none.")]
+
+
+class Terminated(BaseException):
+    """SIGTERM reached the process."""
+
+
+_STATE: dict[str, Path | bool | None] = {"log": None, "debug": False}
+
+
+@app.callback()
+def options(
+    log: Annotated[Path | None, typer.Option(help="Also write messages to this file.")] = None,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every verb."""
+    _STATE.update(log=log, debug=debug)
+    logs.start_logging(log)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@data_app.command("phantom")
+def data_phantom(experiment: ExperimentOption = "demo") -> None:
+    """Make the synthetic volumes."""
+    from minivess.steps import data
+
+    data.phantom(paths.experiment_folder(experiment))
+
+
+@data_app.command("unpack")
+def data_unpack(experiment: ExperimentOption) -> None:
+    """Unpack the volumes of a ZIP source."""
+    from minivess.steps import data
+
+    data.unpack(paths.experiment_folder(experiment))
+
+
+@data_app.command("manifest")
+def data_manifest(experiment: ExperimentOption = "demo") -> None:
+    """Read every volume once and make the table of all cases."""
+    from minivess.steps import data
+
+    data.manifest(paths.experiment_folder(experiment))
+
+
+@data_app.command("validate")
+def data_validate(experiment: ExperimentOption = "demo") -> None:
+    """Find every problem of every case; write the table and the page."""
+    from minivess.steps import data
+
+    data.validate_cases(paths.experiment_folder(experiment))
+
+
+@data_app.command("accept")
+def data_accept(experiment: ExperimentOption = "demo") -> None:
+    """Stop here if validation found an error."""
+    from minivess.steps import data
+
+    data.accept_cases(paths.experiment_folder(experiment))
+
+
+@data_app.command("preprocess")
+def data_preprocess(case: CaseOption, experiment: ExperimentOption = "demo") -> None:
+    """Normalise one case and store it for random access."""
+    from minivess.steps import data
+
+    data.preprocess(paths.experiment_folder(experiment), case)
+
+
+@data_app.command("folds")
+def data_folds(experiment: ExperimentOption = "demo") -> None:
+    """Make the folds, once."""
+    from minivess.steps import data
+
+    data.folds(paths.experiment_folder(experiment))
+
+
+@app.command()
+def train(
+    model: ModelOption,
+    loss: LossOption,
+    seed: SeedOption = 0,
+    fold: FoldOption = 0,
+    experiment: ExperimentOption = "demo",
+    progress: ProgressOption = "auto",
+) -> None:
+    """Train one run, or go on where it stopped."""
+    from minivess.steps import train as step
+
+    run = RunKey(model, loss, seed, fold)
+    step.train(paths.experiment_folder(experiment), run, progress)
+
+
+@app.command()
+def predict(
+    model: ModelOption,
+    loss: LossOption,
+    case: CaseOption,
+    seed: SeedOption = 0,
+    fold: FoldOption = 0,
+    experiment: ExperimentOption = "demo",
+) -> None:
+    """Predict one case with the weights of one run."""
+    from minivess.steps import train as step
+
+    step.predict(paths.experiment_folder(experiment), RunKey(model, loss, seed, fold), case)
+
+
+@app.command()
+def evaluate(
+    model: ModelOption,
+    loss: LossOption,
+    case: CaseOption,
+    seed: SeedOption = 0,
+    fold: FoldOption = 0,
+    experiment: ExperimentOption = "demo",
+) -> None:
+    """Metrics of one predicted case."""
+    from minivess.steps import analyze
+
+    analyze.evaluate(paths.experiment_folder(experiment), RunKey(model, loss, seed, fold), case)
+
+
+@app.command()
+def baseline(experiment: ExperimentOption = "demo") -> None:
+    """Best single threshold of each case, chosen with the reference in hand."""
+    from minivess.steps import analyze
+
+    analyze.baseline(paths.experiment_folder(experiment))
+
+
+@app.command()
+def track(experiment: ExperimentOption = "demo") -> None:
+    """Make sure MLflow has everything the files have."""
+    from minivess.steps import analyze
+
+    analyze.track(paths.experiment_folder(experiment))
+
+
+@app.command()
+def export(experiment: ExperimentOption = "demo") -> None:
+    """Export the tables of an experiment from MLflow to Parquet."""
+    from minivess.steps import analyze
+
+    analyze.export(paths.experiment_folder(experiment))
+
+
+@app.command()
+def compare(experiment: ExperimentOption = "demo") -> None:
+    """Means, intervals and paired tests over cases."""
+    from minivess.steps import analyze
+
+    analyze.compare_arms(paths.experiment_folder(experiment))
+
+
+@app.command()
+def figure(name: str, experiment: ExperimentOption = "demo") -> None:
+    """Draw one figure as SVG, PDF and PNG."""
+    from minivess.steps import report
+
+    report.figure(paths.experiment_folder(experiment), name)
+
+
+@app.command()
+def query(sql: str, experiment: ExperimentOption = "demo") -> None:
+    """Run SQL over the tables of an experiment and print the result."""
+    import polars as pl
+
+    from minivess.tracking import analytics
+
+    table = analytics.query(paths.experiment_folder(experiment), sql)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True):
+        print(table)
+
+
+@app.command()
+def summary(experiment: ExperimentOption = "demo") -> None:
+    """Print the final summary of a finished experiment."""
+    path = paths.summary_text(paths.experiment_folder(experiment))
+    if not path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"the experiment {experiment} has no summary yet",
+            where=str(path),
+            fix=f"run it: just experiment {experiment}",
+        )
+    print(path.read_text(encoding="utf-8"), end="")
+
+
+@app.command("experiment")
+def run_experiment(
+    name: Annotated[str, typer.Argument(help="File in configs/experiment/, or a path.")] = "demo",
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(help="A CSV, folder or ZIP of data; key=value overrides; a rule or file."),
+    ] = None,
+    cores: Annotated[str, typer.Option(help="CPU cores, or all.")] = "all",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show the plan.")] = False,
+) -> None:
+    """Run a whole experiment: the same as `snakemake --cores all --config experiment=NAME`."""
+    from minivess.flows import snakemake
+
+    request = snakemake.request(name, arguments or [], cores, dry_run)
+    status = snakemake.run(request)
+    if status != 0:
+        raise typer.Exit(status)
+
+
+@app.command()
+def errors() -> None:
+    """List every error code with its exit status."""
+    from minivess.errors import CODES, EXIT_STATUS
+
+    for code, meaning in CODES.items():
+        print(f"{code:<16} {EXIT_STATUS[code.split('-')[1]]}  {meaning}")
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main() -> None:
+    """Run a verb; end with the exit status of its error."""
+    prepare_environment()
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        app(prog_name="minivess")
+    except MinivessError as error:
+        status = _failed(error)
+    except Terminated:
+        say("stopped; the same command goes on from here")
+        status = 143
+    except Exception as error:
+        status = _failed(_internal(error))
+    sys.exit(status)
+
+
+def _internal(error: Exception) -> MinivessError:
+    wrapped = MinivessError(
+        "MV-INTERNAL-001",
+        what="MiniVess met something it was not written for",
+        where=f"minivess {' '.join(sys.argv[1:])}",
+        found=f"{type(error).__name__}: {error}",
+        fix="please report this with the log or traceback",
+    )
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _failed(error: MinivessError) -> int:
+    log, debug = _STATE["log"], bool(_STATE["debug"])
+    logs.report_error(error, log if isinstance(log, Path) else None, debug)
+    return error.exit_status
+

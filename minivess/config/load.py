@@ -1,0 +1,322 @@
+"""From an experiment file and overrides to a checked `Experiment`, and to one file per step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from minivess import output
+from minivess.config import stores
+from minivess.config.schema import Experiment, FigureConfig, FiguresConfig, ModelConfig, Section
+from minivess.errors import MinivessError, nearest
+
+EXPERIMENTS = Path("configs/experiment")
+
+# What each step reads. A change of any other section leaves the step's file, and its outputs, alone.
+STEP_SECTIONS: dict[str, tuple[str, ...]] = {
+    "phantom": ("phantom",),
+    "manifest": ("data", "phantom"),
+    "validate": ("data", "folds", "patches"),
+    "preprocess": ("data", "preprocess"),
+    "folds": ("folds",),
+    "train": ("patches", "augment", "loss", "training", "compute"),
+    "predict": ("inference", "compute"),
+    "evaluate": ("evaluation",),
+    "compare": ("statistics",),
+    "figure": ("statistics",),
+}
+
+
+PRESETS = "presets"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping, safely.
+
+    Raises:
+        MinivessError: MV-CONFIG-005 not YAML or not a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MinivessError(
+            "MV-CONFIG-005",
+            what="the config file is not valid YAML",
+            where=str(path),
+            found=str(error).replace("\n", " "),
+            fix="correct that line",
+        ) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MinivessError(
+            "MV-CONFIG-005",
+            what="the config file is not a mapping",
+            where=str(path),
+            found=type(value).__name__,
+            expected="lines of the form key: value",
+        )
+    return value
+
+
+def experiment_names(folder: Path = EXPERIMENTS) -> list[str]:
+    """Names of the experiment files."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def resolve(
+    name: str, overrides: Mapping[str, Any] | None = None, folder: Path = EXPERIMENTS
+) -> Experiment:
+    """The checked experiment `name`, with overrides.
+
+    Args:
+        name: name of a file in `folder`, or path of a YAML file.
+        overrides: section names with mappings, top-level keys, dotted keys, or bare names of keys
+            that only one section has (`epochs`).
+
+    Raises:
+        MinivessError: MV-CONFIG-001 unknown key, -002 bad value, -003 unknown experiment or preset,
+            -005 not YAML.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no experiment {name}",
+            where=str(path),
+            fix=nearest(name, experiment_names(folder)),
+        )
+    return resolve_mapping({"name": path.stem, **read_yaml(path)}, overrides or {}, str(path))
+
+
+def resolve_mapping(
+    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> Experiment:
+    """Presets of the stores, then the file's values, then the overrides, checked as a whole.
+
+    Raises:
+        MinivessError: as `resolve`.
+    """
+    check_keys(values, where)
+    merged = _merge({}, values)
+    for key, value in overrides.items():
+        placed = _place(key, _plain(value))
+        check_keys(placed, "overrides")
+        merged = _merge(merged, placed)
+    presets = merged.pop(PRESETS, None) or {}
+    models = merged.pop("models", None) or {"dynunet": {}}
+    if not isinstance(models, Mapping) or not isinstance(presets, Mapping):
+        raise MinivessError(
+            "MV-CONFIG-002",
+            what="models and presets are mappings",
+            where=where,
+            found=f"models: {models!r}, presets: {presets!r}",
+            expected="models: {name of the network: {key: value}}, presets: {section: preset}",
+        )
+    base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
+    model = base.pop("model")
+    base["models"] = {name: _merge(model, keys or {}) for name, keys in models.items()}
+    return _validated(_merge(base, merged), where)
+
+
+def check_keys(values: Mapping[str, Any], where: str) -> None:
+    """Raise MV-CONFIG-001 for the first key that no section has, naming the nearest real one."""
+    for key, value in values.items():
+        if key == PRESETS:
+            _check_known(value or {}, stores.SECTIONS, f"{where}, {PRESETS}")
+        elif key == "models" and isinstance(value, Mapping):
+            for name, keys in value.items():
+                _check_known(keys or {}, ModelConfig.model_fields, f"{where}, models.{name}")
+        elif key == "figures" and isinstance(value, Mapping):
+            _check_known(value, FiguresConfig.model_fields, f"{where}, figures")
+            for name, keys in value.items():
+                _check_known(keys or {}, FigureConfig.model_fields, f"{where}, figures.{name}")
+        else:
+            _check_known([key], [*Experiment.model_fields, PRESETS], where)
+            section = stores.SECTIONS.get(key)
+            if section is not None and isinstance(value, Mapping):
+                _check_known(value, section.model_fields, f"{where}, {key}")
+
+
+def _check_known(keys: Iterable[str], known: Iterable[str], where: str) -> None:
+    names = list(known)
+    for key in keys:
+        if key not in names:
+            raise MinivessError(
+                "MV-CONFIG-001",
+                what=f"unknown config key {key}",
+                where=where,
+                found=str(key),
+                fix=nearest(str(key), names),
+            )
+
+
+def sections_of(key: str) -> list[str]:
+    """Names of the sections that have a key.
+
+    >>> sections_of("epochs")
+    ['training']
+    """
+    return [
+        group
+        for group, section in stores.SECTIONS.items()
+        if group != "model" and key in section.model_fields
+    ]
+
+
+def _place(key: str, value: Any) -> dict[str, Any]:
+    """`training.epochs` and `epochs` both mean {"training": {"epochs": value}}."""
+    if "." in key:
+        first, rest = key.split(".", 1)
+        return {first: _place_inside(rest, value)}
+    if key in Experiment.model_fields or key == PRESETS:
+        return {key: value}
+    sections = sections_of(key)
+    if len(sections) == 1:
+        return {sections[0]: {key: value}}
+    leaves = {leaf for section in stores.SECTIONS.values() for leaf in section.model_fields}
+    raise MinivessError(
+        "MV-CONFIG-001",
+        what=f"unknown config key {key}",
+        where="overrides",
+        found=key,
+        fix=nearest(key, leaves | set(Experiment.model_fields)),
+    )
+
+
+def _place_inside(key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {first: _place_inside(rest, value) if rest else value}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _preset(group: str, name: str | None, where: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    wanted = name or stores.DEFAULT
+    names = stores.preset_names(group)
+    if wanted not in names:
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no preset {wanted} of {group}",
+            where=f"{where}, {PRESETS}.{group}",
+            fix=nearest(wanted, names),
+        )
+    node = OmegaConf.to_container(OmegaConf.create(stores.store.get_entry(group, wanted)["node"]))
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items() if key != "_target_"}
+
+
+def _plain(value: Any) -> Any:
+    """Snakemake hands nested values over as text; the word `null` among them is None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if value == "null" else value
+
+
+def _validated(values: Mapping[str, Any], where: str) -> Experiment:
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, "
+            f"found {problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise MinivessError(
+            "MV-CONFIG-002",
+            what=f"{len(problems)} config value(s) of the wrong type or outside their range",
+            where=where,
+            found="; ".join(problems),
+            fix="docs/reference/config.md lists every key with its type and bounds",
+        ) from error
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Canonical YAML text: sorted keys, so that equal configs are equal bytes."""
+    return str(yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True, width=100))
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a text, the form in which configs are compared."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def step_values(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """For each step file (name without suffix) the sections it holds, as plain values."""
+    dump = experiment.model_dump(mode="json")
+    files: dict[str, dict[str, Any]] = {"experiment": dump}
+    for step, sections in STEP_SECTIONS.items():
+        values = {"name": experiment.name, **{section: dump[section] for section in sections}}
+        if step == "train":
+            for model in experiment.models:
+                files[f"train-{model}"] = {**values, "models": {model: dump["models"][model]}}
+        elif step == "figure":
+            for figure, look in dump["figures"].items():
+                files[f"figure-{figure}"] = {**values, "figures": {figure: look}}
+        else:
+            files[step] = values
+    return files
+
+
+def write_step_files(experiment: Experiment, folder: Path) -> None:
+    """Write the resolved config of each step; a file that would not change is not touched."""
+    for step, values in step_values(experiment).items():
+        path, text = folder / f"{step}.yaml", as_yaml(values)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            output.write_text(text, path)
+
+
+def load_step(path: Path) -> Experiment:
+    """The config of a step: an `Experiment` that has only the sections in the file.
+
+    Reading a section that the file lacks raises AttributeError: a step cannot use a default where
+    the researcher's value was meant.
+
+    Raises:
+        MinivessError: MV-CONFIG-005 not YAML.
+    """
+    values = read_yaml(path)
+    experiment = Experiment.model_construct()
+    sections = {
+        key: TypeAdapter(Experiment.model_fields[key].annotation).validate_python(value)
+        for key, value in values.items()
+    }
+    experiment.__dict__.clear()
+    experiment.__dict__.update(sections)
+    return experiment
+
+
+def keys() -> list[tuple[str, str, type[Section]]]:
+    """Every configuration key as (section, key, section's class); the reference page lists them.
+
+    >>> ("training", "epochs") in [(section, key) for section, key, _ in keys()]
+    True
+    """
+    sections: list[tuple[str, type[Section]]] = [
+        ("", Experiment),
+        *stores.SECTIONS.items(),
+        ("figures", FigureConfig),
+    ]
+    return [
+        (group, key, section)
+        for group, section in sections
+        for key in section.model_fields
+        if group or key not in {*stores.SECTIONS, "models", "figures"}
+    ]

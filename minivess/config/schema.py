@@ -1,0 +1,251 @@
+"""Every configuration key with its meaning, unit, bounds and default. There is no other home."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A section of the configuration: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Where the volumes come from."""
+
+    source: Literal["phantom", "csv", "minivess", "nnunet"] = Field(
+        "phantom", description="kind of source"
+    )
+    path: str | None = Field(
+        None, description="cases.csv, or folder or ZIP of the data set; not used by the phantom"
+    )
+    spacing_um: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="spacing (x, y, z) in um of all volumes that declare none themselves"
+    )
+    spacing_unit: Literal["header", "um", "mm"] = Field(
+        "header", description="unit of the spacing in the files' headers, where the headers lie"
+    )
+    vessel_labels: tuple[int, ...] | None = Field(
+        None, description="label values that mean vessel; needed where labels are not 0 and 1"
+    )
+    exclude: tuple[str, ...] = Field((), description="cases to leave out, by name")
+
+
+class PhantomConfig(Section):
+    """The embedded synthetic data set."""
+
+    n_cases: int = Field(8, ge=1, le=999, description="number of volumes")
+    phantom_shape: tuple[Count, Count, Count] = Field(
+        (96, 96, 24), description="voxels along (x, y, z)"
+    )
+    phantom_spacing_um: tuple[Positive, Positive, Positive] = Field(
+        (1.0, 1.0, 5.0), description="spacing (x, y, z) in um"
+    )
+    n_trees: int = Field(3, ge=1, description="vessel trees per volume")
+    photons: Positive = Field(
+        30.0, description="photons per voxel in a bright vessel: fewer means more shot noise"
+    )
+    phantom_seed: int = Field(0, ge=0, description="seed of the volumes")
+
+
+class PreprocessConfig(Section):
+    """From source volume to network input; the resolution is never changed."""
+
+    normalisation: Literal["zscore", "minmax", "none"] = Field(
+        "zscore", description="intensity normalisation over the volume, after clipping"
+    )
+    clip_percentiles: tuple[float, float] = Field(
+        (0.5, 99.5), description="intensities are clipped at these percentiles of the volume"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PreprocessConfig:
+        low, high = self.clip_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("clip_percentiles must be two rising numbers between 0 and 100")
+        return self
+
+
+class FoldsConfig(Section):
+    """Cross-validation, made once before any training."""
+
+    n_folds: int = Field(3, ge=2, description="number of folds; a folds file brings its own")
+    folds_seed: int = Field(42, ge=0, description="seed of the assignment")
+    folds_file: str | None = Field(
+        None, description="folds made elsewhere (JSON), accepted as they are"
+    )
+    selection_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="part of each fold's training groups that only selects the checkpoint",
+    )
+    test_cases: tuple[str, ...] = Field((), description="cases locked away from every fold")
+
+
+class PatchConfig(Section):
+    """Patches the network trains on."""
+
+    patch_size: tuple[Count, Count, Count] = Field(
+        (64, 64, 16), description="voxels along (x, y, z)"
+    )
+    batch_size: Count = Field(2, description="patches per step")
+    patches_per_epoch: Count = Field(64, description="patches per epoch, over all cases")
+    foreground_fraction: Probability = Field(
+        0.5, description="part of the patches centred on a vessel voxel"
+    )
+
+
+class AugmentConfig(Section):
+    """Augmentation of the training patches, through TorchIO."""
+
+    flip_probability: Probability = Field(0.5, description="of a flip, for each axis")
+    affine_probability: Probability = Field(0.3, description="of an in-plane rotation and zoom")
+    rotation_degrees: float = Field(
+        20.0, ge=0, le=180, description="largest rotation about the optical axis"
+    )
+    zoom: float = Field(0.1, ge=0, lt=0.9, description="largest in-plane zoom in or out")
+    noise_probability: Probability = Field(0.2, description="of additive Gaussian noise")
+    noise_std: float = Field(0.2, ge=0, description="largest standard deviation of that noise")
+    gamma_probability: Probability = Field(0.2, description="of a gamma correction")
+    gamma_log_range: float = Field(0.3, ge=0, description="largest |log gamma|")
+
+
+class ModelConfig(Section):
+    """One network; `models` names as many as are compared."""
+
+    architecture: Name = Field("dynunet", description="name in the model registry")
+    filters: tuple[Count, ...] = Field(
+        (16, 32, 64, 128), min_length=3, description="channels of each level, finest first"
+    )
+    deep_supervision: bool = Field(
+        False, description="loss on coarser decoder levels too, weights 1, 1/2, 1/4 normalised"
+    )
+
+
+class LossConfig(Section):
+    """What the losses share."""
+
+    skeleton_iterations: Count = Field(
+        5, description="iterations of the soft skeleton: at least the largest radius in voxels"
+    )
+    smooth: Positive = Field(1.0, description="added to numerator and denominator of ratios")
+
+
+class TrainingConfig(Section):
+    """The optimisation: AdamW, linear warm-up, cosine decay to zero."""
+
+    epochs: Count = Field(100, description="epochs")
+    learning_rate: Positive = Field(1e-3, description="peak learning rate")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay of AdamW")
+    warmup_fraction: float = Field(
+        0.05, ge=0, lt=1, description="part of all steps with a rising learning rate"
+    )
+    gradient_clip: Positive = Field(12.0, description="largest norm of the gradient")
+    selection_every: Count = Field(
+        5, description="epochs between evaluations of the selection cases; the last one always"
+    )
+    selection_overlap: float = Field(
+        0.25, ge=0, lt=1, description="overlap of the windows in those evaluations"
+    )
+
+
+class ComputeConfig(Section):
+    """How it is computed, not what."""
+
+    profile: Literal["strict", "fast"] = Field(
+        "strict",
+        description="strict: float32; fast: bfloat16 autocast where the device has it",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: Count = Field(1, description="CPU threads of one training or prediction")
+    workers: int = Field(0, ge=0, description="processes that prepare patches; 0: in the trainer")
+
+
+class InferenceConfig(Section):
+    """Sliding window with Gaussian blending."""
+
+    window_size: tuple[Count, Count, Count] | None = Field(
+        None, description="window in voxels; none: the patch size"
+    )
+    overlap: float = Field(0.5, ge=0, lt=1, description="overlap of neighbouring windows")
+    window_batch: Count = Field(4, description="windows per forward pass")
+    probability_threshold: Probability = Field(
+        0.5, description="a voxel is vessel above this probability"
+    )
+
+
+class EvaluationConfig(Section):
+    """Per-case metrics."""
+
+    nsd_tolerance_um: Positive = Field(
+        2.0, description="tolerance of the normalised surface distance, in um"
+    )
+
+
+class StatisticsConfig(Section):
+    """Intervals and tests over cases."""
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    bootstrap_resamples: Count = Field(9999, description="resamples of the BCa bootstrap")
+    permutation_resamples: Count = Field(
+        9999, description="random sign flips where not all can be enumerated"
+    )
+    statistics_seed: int = Field(0, ge=0, description="seed of the resampling")
+    primary_metric: str = Field("dice", description="metric of the figures that show one")
+
+
+class FigureConfig(Section):
+    """Look of one figure."""
+
+    colors: tuple[HexColor, ...] = Field(
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+        min_length=1,
+        description="colours in the order of the losses (Okabe and Ito's palette)",
+    )
+    width_mm: float = Field(170.0, ge=40, le=400, description="width of the figure")
+
+
+class FiguresConfig(Section):
+    """One entry per figure, so that a change of one remakes only that one."""
+
+    loss_comparison: FigureConfig = FigureConfig()
+    paired_cases: FigureConfig = FigureConfig()
+    fold_heatmap: FigureConfig = FigureConfig()
+    training_curves: FigureConfig = FigureConfig()
+    qualitative: FigureConfig = FigureConfig()
+
+
+class Experiment(Section):
+    """A whole experiment, resolved and checked."""
+
+    name: Name = Field(description="name of the experiment and of its results folder")
+    losses: tuple[Name, ...] = Field(
+        ("cbdice_cldice",), min_length=1, description="losses to compare, the first one is default"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the training runs")
+    models: dict[Name, ModelConfig] = Field(
+        default={"dynunet": ModelConfig()}, min_length=1, description="networks to compare, by name"
+    )
+    data: DataConfig = DataConfig()
+    phantom: PhantomConfig = PhantomConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    folds: FoldsConfig = FoldsConfig()
+    patches: PatchConfig = PatchConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    compute: ComputeConfig = ComputeConfig()
+    inference: InferenceConfig = InferenceConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    figures: FiguresConfig = FiguresConfig()

@@ -1,0 +1,72 @@
+"""hydra-zen stores: each section's defaults and its named presets.
+
+An experiment file names presets under `presets:` and overrides single keys after them. A preset is
+one `store(...)` line here; `store` is an ordinary `hydra_zen.ZenStore`, so a script can hand it to
+Hydra's multirun as well.
+"""
+
+from __future__ import annotations
+
+from hydra_zen import ZenStore, builds
+
+from minivess.config import schema
+
+DEFAULT = "default"
+
+SECTIONS: dict[str, type[schema.Section]] = {
+    "data": schema.DataConfig,
+    "phantom": schema.PhantomConfig,
+    "preprocess": schema.PreprocessConfig,
+    "folds": schema.FoldsConfig,
+    "patches": schema.PatchConfig,
+    "augment": schema.AugmentConfig,
+    "model": schema.ModelConfig,
+    "loss": schema.LossConfig,
+    "training": schema.TrainingConfig,
+    "compute": schema.ComputeConfig,
+    "inference": schema.InferenceConfig,
+    "evaluation": schema.EvaluationConfig,
+    "statistics": schema.StatisticsConfig,
+}
+
+store = ZenStore(name="minivess", overwrite_ok=False)
+for _group, _section in SECTIONS.items():
+    store(builds(_section, populate_full_signature=True), group=_group, name=DEFAULT)
+
+# Small enough for two CPU cores and a coffee break.
+store(
+    schema.PatchConfig,
+    patch_size=(64, 64, 12),
+    batch_size=2,
+    patches_per_epoch=32,
+    group="patches",
+    name="cpu",
+)
+store(
+    schema.TrainingConfig,
+    epochs=12,
+    learning_rate=3e-3,
+    selection_every=4,
+    group="training",
+    name="cpu",
+)
+store(schema.ModelConfig, filters=(8, 16, 32), group="model", name="dynunet_small")
+store(schema.AugmentConfig, affine_probability=0.0, group="augment", name="light")
+store(
+    schema.AugmentConfig,
+    flip_probability=0.0,
+    affine_probability=0.0,
+    noise_probability=0.0,
+    gamma_probability=0.0,
+    group="augment",
+    name="none",
+)
+
+
+def preset_names(group: str) -> list[str]:
+    """Names of the presets of a section.
+
+    >>> preset_names("augment")
+    ['default', 'light', 'none']
+    """
+    return sorted(name for stored_group, name in store[group] if stored_group == group)

@@ -1,0 +1,167 @@
+"""Checks of one case each: what is wrong with a row of the manifest, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minivess.data import checks_geometry
+from minivess.data.manifest import Row, unmapped_label
+from minivess.data.problem import Finding, Problem, Severity
+from minivess.data.published import MINIVESS_MD5
+from minivess.errors import CODES
+
+if TYPE_CHECKING:
+    from minivess.config.schema import Experiment
+
+PLAUSIBLE_FRACTION = (0.001, 0.5)
+
+
+def _image_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["read_error_code"]:
+        yield Finding(
+            row["read_error_code"],
+            row["read_error"],
+            "a complete three-dimensional volume",
+            row["read_error_fix"],
+        )
+
+
+def _label_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["label_read_error_code"]:
+        yield Finding(
+            row["label_read_error_code"],
+            row["label_read_error"],
+            "a complete three-dimensional label",
+            row["label_read_error_fix"],
+            where=row["label"],
+        )
+
+
+def _nonfinite(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["n_nonfinite"]:
+        yield Finding(
+            "MV-DATA-006",
+            f"{row['n_nonfinite']} of {int(np.prod(row['shape']))} voxels",
+            "finite intensities",
+            "replace these voxels (for example by the median of their neighbours) and save again",
+        )
+
+
+def _constant(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    low, high = row["intensity_min"], row["intensity_max"]
+    if low is not None and low == high:
+        yield Finding(
+            "MV-DATA-014",
+            f"every voxel is {low:g}",
+            "a volume in which vessels differ from the rest",
+            "export the volume again, or leave the case out with data.exclude",
+        )
+
+
+def _label_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    values = row["label_values"]
+    if values and row["vessel_fraction"] is None:
+        error = unmapped_label(row["case"], row["label"], values)
+        yield Finding(error.code, error.found, error.expected, error.fix, where=row["label"])
+
+
+def _empty_label(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["vessel_fraction"] == 0:
+        mapped = experiment.data.vessel_labels
+        meant = f"data.vessel_labels {list(mapped)}" if mapped is not None else "1"
+        yield Finding(
+            "MV-DATA-008",
+            f"no voxel means vessel; the values are {', '.join(map(str, row['label_values']))}, "
+            f"vessel is {meant}",
+            "at least one vessel voxel",
+            "correct the label or data.vessel_labels, or leave the case out with data.exclude",
+            where=row["label"],
+        )
+
+
+def _full_label(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["vessel_fraction"] == 1:
+        yield Finding(
+            "MV-DATA-016",
+            f"every voxel is vessel; the values are {', '.join(map(str, row['label_values']))}",
+            "a label with background",
+            "correct the label or data.vessel_labels, or leave the case out with data.exclude",
+            where=row["label"],
+        )
+
+
+def _vessel_fraction(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    fraction, (low, high) = row["vessel_fraction"], PLAUSIBLE_FRACTION
+    if fraction is not None and 0 < fraction < 1 and not low <= fraction <= high:
+        yield Finding(
+            "MV-DATA-016",
+            f"{fraction:.4%} of the voxels",
+            f"{low:.1%} to {high:.0%}",
+            "look at the picture: is the label inverted, nearly empty, or of another volume?",
+            where=row["label"],
+        )
+
+
+def _image_as_label(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if row["image_sha256"] and row["image_sha256"] == row["label_sha256"]:
+        yield Finding(
+            "MV-DATA-012",
+            "image and label are the same file",
+            "a label beside its image",
+            "name the label's own file",
+            where=row["label"],
+        )
+
+
+def _published(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if experiment.data.source != "minivess" or row["case"] not in MINIVESS_MD5:
+        return
+    for kind, expected in zip(("image", "label"), MINIVESS_MD5[row["case"]], strict=True):
+        found = row[f"{kind}_md5"]
+        if found and found != expected:
+            yield Finding(
+                "MV-DATA-015",
+                f"MD5 {found}",
+                f"MD5 {expected} of the published file",
+                "download the file again unless you changed it on purpose",
+                where=row[kind],
+            )
+
+
+# name of the check: severity, check. The severity of each check is documented here and only here.
+ROW_CHECKS: dict[str, tuple[Severity, Callable[[Row, Experiment], Iterator[Finding]]]] = {
+    "image file": ("error", _image_file),
+    "label file": ("error", _label_file),
+    "shape": ("error", checks_geometry.shape),
+    "geometry": ("error", checks_geometry.geometry),
+    "non-finite voxels": ("error", _nonfinite),
+    "constant image": ("error", _constant),
+    "label values": ("error", _label_values),
+    "empty label": ("error", _empty_label),
+    "full label": ("error", _full_label),
+    "spacing": ("error", checks_geometry.spacing),
+    "unit": ("error", checks_geometry.unit),
+    "image as label": ("error", _image_as_label),
+    "vessel fraction": ("warning", _vessel_fraction),
+    "spacing against header": ("warning", checks_geometry.contradiction),
+    "published checksum": ("warning", _published),
+}
+
+
+def row_problems(row: Row, experiment: Experiment) -> Iterator[Problem]:
+    """All problems of one case, in the order of `ROW_CHECKS`."""
+    for severity, check in ROW_CHECKS.values():
+        for found in check(row, experiment):
+            yield Problem(
+                row["case"],
+                severity,
+                found.code,
+                found.what or CODES[found.code],
+                found.where or row["image"],
+                found.found,
+                found.expected,
+                found.fix,
+            )

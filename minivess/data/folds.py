@@ -1,0 +1,288 @@
+"""Cross-validation folds: grouped, stratified, seeded, made once before any training.
+
+Each fold has three disjoint lists: `train`, `selection` (a part of the training side that only
+chooses the checkpoint) and `validation` (what results are reported on, seen by no decision).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from minivess import output
+from minivess.config.schema import FoldsConfig
+from minivess.errors import MinivessError, nearest
+from minivess.seeding import generator
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of the cases of one fold."""
+
+    train: tuple[str, ...]
+    selection: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """All folds, the locked test cases, and the digest of the manifest they were made from."""
+
+    folds: tuple[Fold, ...]
+    test: tuple[str, ...]
+    manifest_digest: str
+
+
+@dataclass(frozen=True)
+class _Group:
+    name: str
+    cases: tuple[str, ...]
+    stratum: tuple[float, float]
+
+
+def manifest_digest(manifest: pl.DataFrame) -> str:
+    """SHA-256 over case, group and file digests: what folds depend on."""
+    columns = manifest.select("case", "group", "image_sha256", "label_sha256").sort("case")
+    return hashlib.sha256(json.dumps(columns.rows()).encode()).hexdigest()
+
+
+def _groups(manifest: pl.DataFrame) -> list[_Group]:
+    """Groups in the order of their stratum: volume of a voxel, then vessel fraction."""
+    members: dict[str, list[dict[str, object]]] = {}
+    for row in manifest.sort("case").iter_rows(named=True):
+        members.setdefault(row["group"], []).append(row)
+    groups = []
+    for name, rows in members.items():
+        voxel = float(np.mean([np.prod(np.asarray(row["spacing_um"], float)) for row in rows]))
+        fraction = float(np.mean([float(str(row["vessel_fraction"])) for row in rows]))
+        stratum = (round(math.log2(voxel), 1), fraction)
+        groups.append(_Group(name, tuple(str(row["case"]) for row in rows), stratum))
+    return sorted(groups, key=lambda group: (group.stratum, group.name))
+
+
+def _assign(groups: list[_Group], n_folds: int, rng: np.random.Generator) -> list[list[_Group]]:
+    """Block randomisation: of each n_folds neighbours in the order of strata, one to each fold."""
+    folds: list[list[_Group]] = [[] for _ in range(n_folds)]
+    sizes = [0] * n_folds
+    for start in range(0, len(groups), n_folds):
+        block = sorted(groups[start : start + n_folds], key=lambda group: -len(group.cases))
+        ties = rng.permutation(n_folds)
+        order = sorted(range(n_folds), key=lambda fold: (sizes[fold], ties[fold]))
+        for group, fold in zip(block, order, strict=False):
+            folds[fold].append(group)
+            sizes[fold] += len(group.cases)
+    return folds
+
+
+def _split_selection(
+    training: list[_Group], fraction: float, rng: np.random.Generator
+) -> tuple[list[_Group], list[_Group]]:
+    """Every k-th group in the order of strata, from a random start, selects the checkpoint."""
+    wanted = min(max(1, round(fraction * len(training))), len(training) - 1)
+    positions = (np.arange(wanted) + rng.random()) * len(training) / wanted
+    chosen = {int(position) for position in positions}
+    return (
+        [group for index, group in enumerate(training) if index not in chosen],
+        [group for index, group in enumerate(training) if index in chosen],
+    )
+
+
+def _names(groups: list[_Group]) -> tuple[str, ...]:
+    return tuple(sorted(case for group in groups for case in group.cases))
+
+
+def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
+    """Folds of the manifest's cases, from scratch or from `config.folds_file`.
+
+    Args:
+        manifest: case, group, spacing_um, vessel_fraction and digests of every case.
+        config: number of folds, seed, part for selection, test cases, file.
+
+    Raises:
+        MinivessError: MV-FOLDS-001 a group on both sides, -002 too few groups, -003 a file or test
+            case that does not fit the manifest.
+
+    Source: block randomisation within strata (Efron 1971 describes the family).
+    """
+    known = set(manifest["case"])
+    for case in config.test_cases:
+        if case not in known:
+            raise MinivessError(
+                "MV-FOLDS-003",
+                what=f"the test case {case} is not in the manifest",
+                where="config folds.test_cases",
+                fix=nearest(case, known),
+            )
+    groups = _groups(manifest)
+    locked = [group for group in groups if set(group.cases) & set(config.test_cases)]
+    _check_whole(locked, config.test_cases, "folds.test_cases")
+    free = [group for group in groups if group not in locked]
+    if config.folds_file is None:
+        held_out = _assign_checked(free, config)
+        sides = [([group for group in free if group not in fold], fold) for fold in held_out]
+    else:
+        sides = _from_file(Path(config.folds_file), free)
+    folds = []
+    for index, (training, validation) in enumerate(sides):
+        if len(training) < 2:
+            raise _too_few(len(free), len(sides))
+        rng = generator(config.folds_seed, "selection", index)
+        train, selection = _split_selection(training, config.selection_fraction, rng)
+        folds.append(Fold(_names(train), _names(selection), _names(validation)))
+    result = Folds(tuple(folds), tuple(sorted(config.test_cases)), manifest_digest(manifest))
+    check_folds(result, dict(manifest.select("case", "group").rows()))
+    return result
+
+
+def _too_few(found: int, n_folds: int) -> MinivessError:
+    return MinivessError(
+        "MV-FOLDS-002",
+        what=f"{found} group(s) are too few for {n_folds} folds",
+        where="folds",
+        found=f"{found} groups of cases",
+        expected=f"at least {max(n_folds, 3)}: one for each fold, two to train and select on",
+        fix=f"set n_folds to {max(2, found - 1)} or fewer, or add cases",
+    )
+
+
+def _assign_checked(groups: list[_Group], config: FoldsConfig) -> list[list[_Group]]:
+    if len(groups) < max(config.n_folds, 3):
+        raise _too_few(len(groups), config.n_folds)
+    return _assign(groups, config.n_folds, generator(config.folds_seed, "folds"))
+
+
+def _check_whole(groups: list[_Group], cases: tuple[str, ...], where: str) -> None:
+    for group in groups:
+        outside = sorted(set(group.cases) - set(cases))
+        if outside:
+            raise MinivessError(
+                "MV-FOLDS-001",
+                what=f"the group {group.name} is on both sides of a split",
+                where=where,
+                found=f"{', '.join(sorted(set(group.cases) & set(cases)))} on one side, "
+                f"{', '.join(outside)} on the other",
+                expected="all cases of a group on the same side",
+                fix="move the group's cases together, or correct the group column",
+            )
+
+
+def read_folds_file(path: Path) -> list[tuple[list[str], list[str]]]:
+    """Training and validation cases of each fold of a file (`validation` or `val`).
+
+    Raises:
+        MinivessError: MV-FOLDS-003 missing, not JSON, or not of that form.
+    """
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8"))["folds"]
+        return [
+            (
+                [str(case) for case in fold["train"]],
+                [str(case) for case in fold.get("validation", fold.get("val"))],
+            )
+            for fold in folds
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MinivessError(
+            "MV-FOLDS-003",
+            what="the folds file cannot be used",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            expected='{"folds": [{"train": [names], "validation": [names]}, ...]}',
+            fix="correct the file, or leave folds_file out to have folds made",
+        ) from error
+
+
+def _from_file(path: Path, groups: list[_Group]) -> list[tuple[list[_Group], list[_Group]]]:
+    lists = read_folds_file(path)
+    known = {case for group in groups for case in group.cases}
+    validated = [case for _, fold in lists for case in fold]
+    listed = {case for train, _ in lists for case in train} | set(validated)
+    problems = {
+        "in the file, not in the manifest": sorted(listed - known),
+        "in the manifest, never validated in the file": sorted(known - set(validated)),
+        "validated in two folds": sorted({c for c in validated if validated.count(c) > 1}),
+    }
+    found = "; ".join(f"{text}: {', '.join(names)}" for text, names in problems.items() if names)
+    if found:
+        raise MinivessError(
+            "MV-FOLDS-003",
+            what="the folds file does not fit the cases",
+            where=str(path),
+            found=found,
+            expected="each case of the manifest in the validation list of exactly one fold",
+            fix="use the file with its own data set, or leave folds_file out to have folds made",
+        )
+    folds = []
+    for index, (train, validation) in enumerate(lists):
+        sides = []
+        for side in (train, validation):
+            side_groups = [group for group in groups if set(group.cases) & set(side)]
+            _check_whole(side_groups, tuple(side), f"{path}, fold {index}")
+            sides.append(side_groups)
+        folds.append((sides[0], sides[1]))
+    return folds
+
+
+def check_folds(folds: Folds, group_of: dict[str, str]) -> None:
+    """Raise MV-FOLDS-001 if a group is in two of a fold's lists or in the test set as well."""
+    for index, fold in enumerate(folds.folds):
+        lists = {
+            "train": fold.train,
+            "selection": fold.selection,
+            "validation": fold.validation,
+            "test": folds.test,
+        }
+        seen: dict[str, str] = {}
+        for name, cases in lists.items():
+            for group in {group_of[case] for case in cases}:
+                if group in seen:
+                    raise MinivessError(
+                        "MV-FOLDS-001",
+                        what=f"the group {group} is in both {seen[group]} and {name}",
+                        where=f"fold {index}",
+                        expected="each group in one of them",
+                        fix="make the folds again, or correct the group column",
+                    )
+                seen[group] = name
+
+
+def write_folds(folds: Folds, path: Path) -> None:
+    """Write folds as JSON; see `output.replacing` for errors."""
+    output.write_json(
+        {
+            "manifest_digest": folds.manifest_digest,
+            "test": folds.test,
+            "folds": [
+                {"train": fold.train, "selection": fold.selection, "validation": fold.validation}
+                for fold in folds.folds
+            ],
+        },
+        path,
+    )
+
+
+def read_folds(path: Path) -> Folds:
+    """Read what `write_folds` wrote.
+
+    Raises:
+        MinivessError: MV-STATE-002 where the file is missing.
+    """
+    if not path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what="the folds have not been made",
+            where=str(path),
+            fix="run minivess data folds, or the whole experiment",
+        )
+    values = json.loads(path.read_text(encoding="utf-8"))
+    folds = tuple(
+        Fold(tuple(fold["train"]), tuple(fold["selection"]), tuple(fold["validation"]))
+        for fold in values["folds"]
+    )
+    return Folds(folds, tuple(values["test"]), values["manifest_digest"])

@@ -1,0 +1,141 @@
+"""From a source volume to what training reads: normalised, at its own resolution, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minivess import output
+from minivess.config.schema import DataConfig, PreprocessConfig
+from minivess.data.geometry import Geometry
+from minivess.data.manifest import geometry_of, read_image, read_label
+from minivess.errors import MinivessError
+from minivess.types import Array, Float32Array, Shape, Spacing
+
+IMAGE, LABEL, FOREGROUND, CASE = "image.npy", "label.npy", "foreground.npy", "case.json"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities became network input: clip to [low, high], subtract shift, divide by scale."""
+
+    low: float
+    high: float
+    shift: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A preprocessed case; the arrays are memory maps (x, y, z)."""
+
+    case: str
+    group: str
+    image: Float32Array
+    label: Array
+    foreground: Array
+    geometry: Geometry
+
+    @property
+    def spacing_um(self) -> Spacing:
+        """Spacing (x, y, z) in um."""
+        return self.geometry.spacing_um
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along (x, y, z)."""
+        return self.geometry.shape
+
+
+def normalise(image: Array, config: PreprocessConfig) -> tuple[Float32Array, Normalisation]:
+    """Normalised image and the numbers that did it.
+
+    Args:
+        image: (x, y, z), any real dtype.
+        config: kind of normalisation and the percentiles to clip at.
+
+    A constant image becomes all zeros. The statistics are those of the clipped volume.
+
+    >>> image, how = normalise(np.arange(8.0).reshape(2, 2, 2), PreprocessConfig())
+    >>> abs(float(image.mean())) < 1e-6
+    True
+    """
+    low, high = (float(value) for value in np.percentile(image, config.clip_percentiles))
+    clipped = np.clip(image.astype(np.float32), low, high)
+    shift, scale = 0.0, 1.0
+    if config.normalisation == "zscore":
+        shift, scale = float(clipped.mean(dtype=np.float64)), float(clipped.std(dtype=np.float64))
+    elif config.normalisation == "minmax":
+        shift, scale = low, high - low
+    how = Normalisation(low, high, shift, scale if scale > 0 else 1.0)
+    clipped -= np.float32(how.shift)
+    clipped /= np.float32(how.scale)
+    return clipped, how
+
+
+def preprocess_case(
+    row: dict[str, Any], data: DataConfig, config: PreprocessConfig, folder: Path
+) -> None:
+    """Write image.npy (float32), label.npy (uint8), foreground.npy and case.json of one case.
+
+    Args:
+        row: the case's row of the manifest.
+        data: mapping of label values.
+        config: normalisation.
+        folder: where the files go; plain .npy, so that patches are read by memory map.
+
+    Raises:
+        MinivessError: MV-DATA-... from reading, MV-SYSTEM-... from writing.
+    """
+    image, how = normalise(read_image(row), config)
+    label = read_label(row, data.vessel_labels)
+    for name, array in (
+        (IMAGE, image),
+        (LABEL, label.astype(np.uint8)),
+        (FOREGROUND, np.flatnonzero(label).astype(np.int64)),
+    ):
+        with output.replacing(folder / name) as temporary:
+            np.save(temporary, np.ascontiguousarray(array), allow_pickle=False)
+    geometry = geometry_of(row)
+    output.write_json(
+        {
+            "case": row["case"],
+            "group": row["group"],
+            "shape": list(geometry.shape),
+            "affine": np.asarray(geometry.affine).ravel().tolist(),
+            "unit_um": geometry.unit_um,
+            "spacing_um": list(geometry.spacing_um),
+            "image_sha256": row["image_sha256"],
+            "label_sha256": row["label_sha256"],
+            "normalisation": {"kind": config.normalisation, **asdict(how)},
+        },
+        folder / CASE,
+    )
+
+
+def open_case(folder: Path) -> PreparedCase:
+    """Open a preprocessed case without reading its voxels.
+
+    Raises:
+        MinivessError: MV-STATE-002 where a file is missing.
+    """
+    missing = [name for name in (IMAGE, LABEL, FOREGROUND, CASE) if not (folder / name).exists()]
+    if missing:
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"the preprocessed case {folder.name} is incomplete",
+            where=str(folder),
+            found=f"missing: {', '.join(missing)}",
+            fix="run minivess data preprocess for it, or the whole experiment",
+        )
+    facts = json.loads((folder / CASE).read_text(encoding="utf-8"))
+    x, y, z = facts["shape"]
+    arrays = [np.load(folder / name, mmap_mode="r") for name in (IMAGE, LABEL, FOREGROUND)]
+    affine = np.array(facts["affine"]).reshape(4, 4)
+    return PreparedCase(
+        facts["case"], facts["group"], *arrays, Geometry((x, y, z), affine, facts["unit_um"])
+    )

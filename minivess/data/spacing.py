@@ -1,0 +1,93 @@
+"""Which spacing counts: the list of cases, else the header, else the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minivess.data.geometry import column_norms, diagonal_affine
+from minivess.data.volume import UM_PER_UNIT
+
+if TYPE_CHECKING:
+    from minivess.config.schema import DataConfig
+    from minivess.data.sources import SourceCase
+    from minivess.data.volume import Unit
+    from minivess.types import FloatArray, Spacing
+
+# spacing declared in a list carries about three digits
+_AGREEMENT = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedSpacing:
+    """The spacing of a volume, where it is from, and the affine in the unit that fits it.
+
+    All of them are none where nothing declares a spacing; source is header, csv or config.
+    """
+
+    spacing_um: Spacing | None = None
+    source: str | None = None
+    affine: FloatArray | None = None
+    unit_um: float | None = None
+
+
+def declared_unit(case: SourceCase, data: DataConfig) -> str:
+    """The unit that the case, else the configuration, declares for headers: header, um or mm."""
+    return case.spacing_unit if case.spacing_unit != "header" else data.spacing_unit
+
+
+def header_spacing(affine: FloatArray | None) -> Spacing | None:
+    """Lengths of the voxel axes in the file's unit; none where one is missing, zero or not finite.
+
+    >>> header_spacing(np.diag([-1.5, 1.5, 1.5, 1.0]))
+    (1.5, 1.5, 1.5)
+    >>> header_spacing(np.diag([1.0, 1.0, 0.0, 1.0])) is None
+    True
+    """
+    if affine is None or not np.isfinite(affine).all():
+        return None
+    x, y, z = (float(norm) for norm in column_norms(affine))
+    return (x, y, z) if min(x, y, z) > 0 else None
+
+
+def resolve_spacing(
+    affine: FloatArray | None, unit: Unit | None, case: SourceCase, data: DataConfig
+) -> ResolvedSpacing:
+    """The spacing of a volume by the rule list of cases, header, configuration.
+
+    A header counts when its unit is declared or named. Its affine is kept as it is where it agrees
+    with the spacing (in um or mm); where it contradicts, its directions are kept and its lengths
+    replaced, in um.
+    """
+    known = declared_unit(case, data)
+    name = unit if known == "header" else known
+    unit_um = UM_PER_UNIT[name] if name is not None else None
+    lengths = header_spacing(affine)
+    if case.spacing_um is not None:
+        return _with_affine(affine, lengths, unit_um, case.spacing_um, "csv")
+    if lengths is not None and unit_um is not None:
+        x, y, z = (length * unit_um for length in lengths)
+        return ResolvedSpacing((x, y, z), "header", affine, unit_um)
+    if data.spacing_um is not None:
+        return _with_affine(affine, lengths, unit_um, data.spacing_um, "config")
+    return ResolvedSpacing()
+
+
+def _with_affine(
+    affine: FloatArray | None,
+    lengths: Spacing | None,
+    unit_um: float | None,
+    spacing_um: Spacing,
+    source: str,
+) -> ResolvedSpacing:
+    if affine is None or lengths is None:
+        return ResolvedSpacing(spacing_um, source, diagonal_affine(spacing_um), 1.0)
+    for factor in [unit_um] if unit_um is not None else list(UM_PER_UNIT.values()):
+        if np.allclose(np.array(lengths) * factor, spacing_um, rtol=_AGREEMENT, atol=0):
+            return ResolvedSpacing(spacing_um, source, affine, factor)
+    corrected = np.array(affine, dtype=np.float64)
+    corrected[:3, :3] *= np.array(spacing_um) / np.array(lengths)
+    corrected[:3, 3] *= 1.0 if unit_um is None else unit_um
+    return ResolvedSpacing(spacing_um, source, corrected, 1.0)

@@ -1,0 +1,230 @@
+"""Reading volumes of every supported format as (x, y, z) arrays, and writing NIfTI.
+
+This module and the readers beside it are the only place where axis orders are converted.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from minivess.errors import MinivessError
+from minivess.output import replacing
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from minivess.data.geometry import Geometry
+    from minivess.types import Array, FloatArray
+
+type Unit = Literal["um", "mm"]
+
+UM_PER_UNIT: dict[str, float] = {"um": 1.0, "mm": 1000.0}
+_NIFTI_SPACE_UNITS: dict[int, Unit | None] = {2: "mm", 3: "um"}
+
+
+@dataclass(frozen=True, eq=False)
+class SourceVolume:
+    """A volume as its file has it.
+
+    Attributes:
+        array: (x, y, z) in the stored dtype, native byte order.
+        affine: 4 x 4 float64, RAS+, in the file's unit; none where the file carries no calibration.
+        unit: unit of the affine, none where the file does not name one.
+    """
+
+    array: Array
+    affine: FloatArray | None
+    unit: Unit | None
+
+
+def not_three_dimensional(path: Path, found: str, fix: str = "") -> MinivessError:
+    """The error for a volume with other axes than (x, y, z)."""
+    return MinivessError(
+        "MV-DATA-003",
+        what="the volume is not three-dimensional",
+        where=str(path),
+        found=found,
+        expected="one channel and one time point with the axes x, y, z",
+        fix=fix or "save the one channel and time point that shows the vessels as its own file",
+    )
+
+
+def unreadable(path: Path, found: str, fix: str = "") -> MinivessError:
+    """The error for a file that its reader refuses."""
+    return MinivessError(
+        "MV-DATA-002",
+        what="the file cannot be read",
+        where=str(path),
+        found=" ".join(found.split()),
+        expected="a complete file of the format that its name says",
+        fix=fix or "copy or download the file again, or leave the case out with data.exclude",
+    )
+
+
+def _read_nifti(path: Path) -> SourceVolume:
+    import nibabel as nib
+
+    data = path.read_bytes()
+    if path.name.lower().endswith(".gz"):
+        # all of the stream at once, so that a missing end or a wrong checksum cannot pass
+        data = gzip.decompress(data)
+    image: nib.nifti1.Nifti1Image
+    if int.from_bytes(data[:4], "little") == 540 or int.from_bytes(data[:4], "big") == 540:
+        image = nib.nifti2.Nifti2Image.from_bytes(data)
+    else:
+        image = nib.nifti1.Nifti1Image.from_bytes(data)
+    array = np.asanyarray(image.dataobj)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise not_three_dimensional(path, f"shape {' x '.join(map(str, array.shape))}")
+    unit = _NIFTI_SPACE_UNITS.get(int(image.header["xyzt_units"]) & 7)
+    return SourceVolume(array, _nifti_affine(image, data), unit)
+
+
+def _nifti_affine(image: nib.nifti1.Nifti1Image, data: bytes) -> FloatArray:
+    """The affine; nibabel would replace a zero in pixdim by one and flip a negative number."""
+    import io
+
+    if int(image.header["sform_code"]) == 0:
+        raw = type(image.header).from_fileobj(io.BytesIO(data), check=False)
+        spacing = np.asarray(raw["pixdim"][1:4], dtype=np.float64)
+        if not (spacing > 0).all():
+            return np.diag([*np.maximum(spacing, 0.0), 1.0])
+    affine: FloatArray = np.asarray(image.affine, dtype=np.float64)
+    return affine
+
+
+def _read_tiff(path: Path) -> SourceVolume:
+    from minivess.data.volume_tiff import read_tiff
+
+    return read_tiff(path)
+
+
+def _read_itk(path: Path) -> SourceVolume:
+    from minivess.data.volume_itk import read_itk
+
+    return read_itk(path)
+
+
+READERS: dict[str, Callable[[Path], SourceVolume]] = {
+    ".nii": _read_nifti,
+    ".nii.gz": _read_nifti,
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
+    ".nrrd": _read_itk,
+    ".nhdr": _read_itk,
+    ".mha": _read_itk,
+    ".mhd": _read_itk,
+}
+
+
+def volume_suffix(path: Path) -> str | None:
+    """The ending of a file of a supported format, in lower case, else none.
+
+    >>> volume_suffix(Path("a.NII.GZ")), volume_suffix(Path("a.ome.tif")), volume_suffix(Path("a"))
+    ('.nii.gz', '.tif', None)
+    """
+    name = path.name.lower()
+    return next((s for s in sorted(READERS, key=len, reverse=True) if name.endswith(s)), None)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The file itself and, for detached headers (.mhd, .nhdr), the file with its voxels.
+
+    Reads the text header only. A header that cannot be read gives the path alone; `read_volume`
+    reports what is wrong with it.
+    """
+    if volume_suffix(path) not in (".mhd", ".nhdr") or not path.is_file():
+        return [path]
+    from minivess.data.volume_itk import text_header
+
+    header = text_header(path)
+    name = header.get("elementdatafile") or header.get("data file") or header.get("datafile")
+    return [path] if name is None or name.upper() == "LOCAL" else [path, path.parent / name]
+
+
+def read_volume(path: Path) -> SourceVolume:
+    """Read all voxels of a volume as (x, y, z), with its affine and unit where the file has them.
+
+    NIfTI (.nii, .nii.gz), TIFF and OME-TIFF, NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd).
+
+    Raises:
+        MinivessError: MV-DATA-001 missing, MV-DATA-002 unreadable, MV-DATA-003 not 3-D.
+    """
+    if not path.is_file():
+        raise MinivessError(
+            "MV-DATA-001",
+            what="the file is missing",
+            where=str(path),
+            found="no file of that name",
+            expected="a volume",
+            fix="correct the path, or leave the case out with data.exclude",
+        )
+    suffix = volume_suffix(path)
+    if suffix is None:
+        raise unreadable(
+            path,
+            f"unknown file ending {path.suffix!r}",
+            "convert it to one of " + " ".join(READERS),
+        )
+    try:
+        volume = READERS[suffix](path)
+    except (MinivessError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise errors of every kind for damaged files
+        raise unreadable(path, f"{type(error).__name__}: {error}") from error
+    return _checked(volume, path)
+
+
+def _checked(volume: SourceVolume, path: Path) -> SourceVolume:
+    array = volume.array
+    if array.dtype.kind not in "biuf":
+        raise not_three_dimensional(path, f"voxels of type {array.dtype}, not one number each")
+    if array.size == 0:
+        raise not_three_dimensional(path, f"shape {' x '.join(map(str, array.shape))}")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return SourceVolume(native, volume.affine, volume.unit)
+
+
+def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
+    """Write a NIfTI-1 file (.nii or .nii.gz): equal bytes for equal arguments.
+
+    The affine goes into sform (float32 in this format: an affine read from an sform comes back
+    bit for bit) and qform, the unit into xyzt_units. Booleans become uint8.
+
+    Args:
+        array: (x, y, z) of the shape of the geometry.
+        path: ends with .nii or .nii.gz.
+        geometry: its affine is stored as it is, in its own unit.
+
+    Raises:
+        MinivessError: MV-SYSTEM-001, MV-SYSTEM-002, see `minivess.output.replacing`.
+        ValueError: array and geometry differ in shape, or the path has another ending.
+    """
+    import nibabel as nib
+
+    suffix = volume_suffix(path)
+    if suffix not in (".nii", ".nii.gz"):
+        raise ValueError(f"{path} does not end with .nii or .nii.gz")
+    if array.shape != geometry.shape:
+        raise ValueError(f"array {array.shape} and geometry {geometry.shape} differ in shape")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    image = nib.nifti1.Nifti1Image(array, geometry.affine, dtype=array.dtype)
+    image.set_qform(geometry.affine, code=2, update_affine=False)
+    image.set_sform(geometry.affine, code=2, update_affine=False)
+    image.header.set_xyzt_units("mm" if geometry.unit_um == UM_PER_UNIT["mm"] else "micron")
+    data = image.to_bytes()
+    with replacing(path) as temporary, temporary.open("wb") as handle:
+        if suffix == ".nii":
+            handle.write(data)
+        else:
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=handle, mtime=0) as packed:
+                packed.write(data)

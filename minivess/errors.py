@@ -1,0 +1,120 @@
+"""Every error a user can meet: what is wrong, where, found and expected, what to do next.
+
+An error carries a stable code (`MV-DATA-004`) and ends the process with the exit status of its
+family. The registry below is the source of `docs/reference/errors.md`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+CODES: dict[str, str] = {
+    "MV-CONFIG-001": "unknown config key",
+    "MV-CONFIG-002": "config value of the wrong type or outside its range",
+    "MV-CONFIG-003": "unknown experiment, model, loss, metric or figure",
+    "MV-CONFIG-004": "config values that contradict each other",
+    "MV-CONFIG-005": "config file that is not valid YAML",
+    "MV-DATA-001": "file missing",
+    "MV-DATA-002": "file cannot be read: truncated, corrupt or not of the format its name says",
+    "MV-DATA-003": "volume is not three-dimensional",
+    "MV-DATA-004": "image and label differ in shape",
+    "MV-DATA-005": "image and label differ in geometry",
+    "MV-DATA-006": "NaN or infinite voxels",
+    "MV-DATA-007": "label values that are not 0 and 1 and have no mapping",
+    "MV-DATA-008": "empty label",
+    "MV-DATA-009": "spacing missing, zero or negative",
+    "MV-DATA-010": "implausible unit of the spacing",
+    "MV-DATA-011": "duplicate case name",
+    "MV-DATA-012": "the same file under two names",
+    "MV-DATA-013": "list of cases that cannot be used",
+    "MV-DATA-014": "constant image",
+    "MV-DATA-015": "file differs from the published checksum or statistics",
+    "MV-DATA-016": "suspicious vessel fraction",
+    "MV-DATA-017": "validation found errors",
+    "MV-FOLDS-001": "a group is in both training and validation",
+    "MV-FOLDS-002": "fewer groups than folds need",
+    "MV-FOLDS-003": "folds file that does not fit the cases",
+    "MV-PATCH-001": "patch larger than the smallest volume",
+    "MV-PATCH-002": "patch that the network cannot divide",
+    "MV-STATE-001": "results that belong to another configuration",
+    "MV-STATE-002": "input of a step is missing: an earlier step has not run",
+    "MV-STATE-003": "checkpoint cannot be read",
+    "MV-STATE-004": "the experiment is being run by another process",
+    "MV-SYSTEM-001": "folder cannot be written",
+    "MV-SYSTEM-002": "disk full",
+    "MV-SYSTEM-003": "device not available",
+    "MV-SYSTEM-004": "program missing",
+    "MV-TRACK-001": "tracking database cannot be reached or is locked",
+    "MV-TRACK-002": "tracking store of a kind that is no longer supported",
+    "MV-TRACK-003": "tracking database lacks what the files have",
+    "MV-QUERY-001": "SQL query that cannot be run",
+    "MV-INTERNAL-001": "a defect of MiniVess itself",
+}
+
+EXIT_STATUS: dict[str, int] = {
+    "INTERNAL": 1,
+    "CONFIG": 2,
+    "QUERY": 2,
+    "DATA": 3,
+    "FOLDS": 3,
+    "PATCH": 3,
+    "SYSTEM": 4,
+    "STATE": 5,
+    "TRACK": 6,
+}
+
+
+@dataclass(eq=False)
+class MinivessError(Exception):
+    """An error for people: code, what, where, found, expected, fix.
+
+    >>> error = MinivessError(
+    ...     "MV-DATA-009",
+    ...     what="the volume has no spacing",
+    ...     where="case mv01, file mv01.tif",
+    ...     found="no spacing in the file, none in the list of cases",
+    ...     expected="three positive numbers in micrometres",
+    ...     fix="add the columns spacing_x_um,spacing_y_um,spacing_z_um to cases.csv",
+    ... )
+    >>> error.exit_status
+    3
+    """
+
+    code: str
+    what: str
+    where: str = ""
+    found: str = ""
+    expected: str = ""
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise KeyError(f"error code {self.code} is not in minivess.errors.CODES")
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of the process that ends with this error."""
+        return EXIT_STATUS[self.code.split("-")[1]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.code}: {self.what}"]
+        for name in ("where", "found", "expected", "fix"):
+            text = getattr(self, name)
+            if text:
+                lines.append(f"  {name + ':':<10}{text}")
+        return "\n".join(lines)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word nearest to a misspelt one, as a suggestion; all of them where none is near.
+
+    >>> nearest("epoch", ["epochs", "seeds"])
+    'did you mean epochs?'
+    """
+    words = sorted(known)
+    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    if matches:
+        return f"did you mean {matches[0]}?"
+    return "known: " + ", ".join(words)

@@ -1,0 +1,161 @@
+"""The one caller of Snakemake: builds its command, runs it in a process group, shows what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minivess import paths
+from minivess.config.load import resolve
+from minivess.errors import MinivessError
+from minivess.logs import say
+
+SNAKEFILE = Path("Snakefile")
+GRACE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What Snakemake is asked for."""
+
+    experiment: str
+    name: str
+    overrides: dict[str, Any]
+    targets: tuple[str, ...]
+    cores: str
+    dry_run: bool
+
+    @property
+    def root(self) -> Path:
+        """Results folder of the experiment."""
+        return paths.experiment_folder(self.name)
+
+    def command(self) -> list[str]:
+        """The command line; `key=value` pairs as Snakemake takes them, nested ones as YAML."""
+        pairs = [f"experiment={self.experiment}"]
+        for key, value in self.overrides.items():
+            pairs.append(f"{key}={_as_yaml(value)}")
+        command = [sys.executable, "-m", "snakemake", "--cores", self.cores]
+        command += ["--dry-run"] if self.dry_run else []
+        return [*command, "--config", *pairs, "--", *self.targets]
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).strip().split("\n")[0]
+
+
+def source_overrides(path: Path) -> dict[str, Any]:
+    """The source that a path given on the command line stands for.
+
+    >>> source_overrides(Path("cases.csv"))
+    {'data': {'source': 'csv', 'path': 'cases.csv'}}
+    """
+    if path.suffix.lower() in {".csv", ".tsv", ".txt"}:
+        kind = "csv"
+    elif (path / "imagesTr").is_dir() and (path / "dataset.json").is_file():
+        kind = "nnunet"
+    else:
+        kind = "minivess"
+    return {"data": {"source": kind, "path": path.as_posix()}}
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {first: _nested(rest, value) if rest else value}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool) -> Request:
+    """Sort arguments into data path, overrides and targets; check the config before anything runs.
+
+    Args:
+        experiment: name or path of the experiment file.
+        arguments: `key=value` overrides, one path of data, names of rules or of result files.
+        cores: number of cores or "all".
+        dry_run: only show the plan.
+
+    Raises:
+        MinivessError: MV-CONFIG-... from the config, MV-SYSTEM-004 not in the project's folder,
+            MV-DATA-001 the data are not there.
+    """
+    if not SNAKEFILE.exists():
+        raise MinivessError(
+            "MV-SYSTEM-004",
+            what="there is no Snakefile here",
+            where=str(Path.cwd()),
+            fix="go to the project's folder first",
+        )
+    overrides: dict[str, Any] = {}
+    targets: list[str] = []
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if separator and "/" not in key:
+            _merge(overrides, _nested(key, yaml.safe_load(value)))
+        elif Path(argument).exists() and not argument.startswith("results/"):
+            _merge(overrides, source_overrides(Path(argument)))
+        elif Path(argument).suffix.lower() in {".csv", ".tsv", ".zip"}:
+            raise MinivessError(
+                "MV-DATA-001",
+                what="the data are not there",
+                where=argument,
+                expected="a CSV of cases, a folder or a ZIP",
+                fix="check the path",
+            )
+        else:
+            targets.append(argument)
+    config = resolve(experiment, overrides)
+    return Request(experiment, config.name, overrides, tuple(targets), cores, dry_run)
+
+
+def run(asked: Request) -> int:
+    """Run Snakemake; its exit status, or that of the first failed step's error.
+
+    The child has a process group of its own: an interrupt reaches every job, and none is left.
+    """
+    before = set(_error_records(asked.root))
+    for record in before:
+        record.unlink()
+    process = subprocess.Popen(asked.command(), start_new_session=True)
+    try:
+        status = process.wait()
+    except BaseException:
+        stop_group(process)
+        raise
+    failures = [json.loads(path.read_text(encoding="utf-8")) for path in _error_records(asked.root)]
+    for failure in failures:
+        say("\n" + failure["text"])
+    return int(failures[0]["status"]) if failures and status != 0 else status
+
+
+def stop_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """End a process and all its children: SIGTERM, and SIGKILL for what is left after a while."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=grace_s)
+    except ProcessLookupError:
+        return
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _error_records(root: Path) -> list[Path]:
+    return sorted((root / "logs").rglob("*.error.json"), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,112 @@
+"""Prediction of one case with the weights of one run, written in the geometry of its source."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minivess import paths
+from minivess.config.schema import ComputeConfig, InferenceConfig, ModelConfig
+from minivess.data.preprocess import PreparedCase
+from minivess.data.volume import write_volume
+from minivess.errors import MinivessError
+from minivess.inference.sliding_window import predict_probability, window_for
+from minivess.models import build_adapter
+from minivess.models.weights import load_weights
+from minivess.inference.device import choose_device, choose_precision
+from minivess.types import BoolArray, Float32Array, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its weights, and the window and divisor it was trained for."""
+
+    network: torch.nn.Module
+    patch_size: Shape
+    divisor: Shape
+
+
+def load_network(run: Path) -> TrainedNetwork:
+    """The network of a finished run, in evaluation mode on the CPU.
+
+    Raises:
+        MinivessError: MV-STATE-002 the run is not finished, MV-STATE-003 its weights do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    record_path, weights_path = paths.run_record(run), paths.weights(run)
+    if not record_path.exists() or not weights_path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what="the run has not been trained",
+            where=str(run),
+            fix="run minivess train for it, or the whole experiment",
+        )
+    record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+    x, y, z = record["network"]["spacing_um"]
+    adapter = build_adapter(ModelConfig(**record["network"]["config"]), (x, y, z))
+    network = adapter.build()
+    try:
+        weights = load_file(weights_path)
+    except SafetensorError as error:
+        raise MinivessError(
+            "MV-STATE-003",
+            what="the weights cannot be read",
+            where=str(weights_path),
+            found=str(error).splitlines()[0],
+            fix="delete the file and run the experiment again",
+        ) from error
+    load_weights(network, weights, str(weights_path))
+    px, py, pz = record["network"]["patch_size"]
+    return TrainedNetwork(network.eval(), (px, py, pz), adapter.patch_divisor())
+
+
+def predict_case(
+    trained: TrainedNetwork,
+    case: PreparedCase,
+    inference: InferenceConfig,
+    compute: ComputeConfig,
+) -> tuple[Float32Array, BoolArray]:
+    """Vessel probability (x, y, z) float32 and mask of a case.
+
+    Args:
+        trained: network, patch size and divisor.
+        case: the preprocessed case.
+        inference: window (the patch size unless set), overlap, threshold.
+        compute: device and precision.
+
+    Raises:
+        MinivessError: MV-SYSTEM-003 device not there.
+    """
+    device, _ = choose_device(compute)
+    precision, _ = choose_precision(compute, device)
+    window = window_for(inference.window_size or trained.patch_size, trained.divisor)
+    probability = predict_probability(
+        trained.network.to(device),
+        np.asarray(case.image),
+        window,
+        inference.overlap,
+        inference.window_batch,
+        precision,
+    )
+    return probability, probability > inference.probability_threshold
+
+
+def write_prediction(
+    run: Path, case: PreparedCase, probability: Float32Array, mask: BoolArray
+) -> None:
+    """Write probability and mask as NIfTI with the affine of the case's source.
+
+    Raises:
+        MinivessError: MV-SYSTEM-... from writing.
+    """
+    write_volume(probability, paths.probability(run, case.case), case.geometry)
+    write_volume(mask.astype(np.uint8), paths.prediction(run, case.case), case.geometry)

@@ -1,0 +1,57 @@
+"""What a person reads while a step runs: one line per message, and the same with times in a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+from minivess.errors import MinivessError
+
+LOGGER = logging.getLogger("minivess")
+
+
+def start_logging(path: Path | None) -> None:
+    """Messages go to standard error, and to a log file where one is named."""
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+        handler.close()
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    LOGGER.addHandler(screen)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        error_record(path).unlink(missing_ok=True)
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(file)
+
+
+def say(text: str) -> None:
+    """One line for the person who started the step."""
+    LOGGER.info(text)
+
+
+def error_record(log: Path) -> Path:
+    """Where the error of a step is left for whoever started it."""
+    return log.with_suffix(".error.json")
+
+
+def report_error(error: MinivessError, log: Path | None, debug: bool) -> None:
+    """Print an error; leave it and its traceback beside the log."""
+    LOGGER.error(str(error))
+    text = "".join(traceback.format_exception(error))
+    if log is None:
+        if debug or error.code == "MV-INTERNAL-001":
+            print(text, file=sys.stderr)
+        return
+    if debug:
+        print(text, file=sys.stderr)
+    record = {"code": error.code, "status": error.exit_status, "text": str(error)}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text)
+    error_record(log).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

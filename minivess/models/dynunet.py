@@ -1,0 +1,84 @@
+"""DynUNet: the U-Net of nnU-Net with kernels and strides derived from the spacing's anisotropy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minivess.models.adapter import ModelAdapter
+from minivess.types import Shape, Spacing
+
+if TYPE_CHECKING:
+    import torch
+
+
+def kernels_and_strides(spacing_um: Spacing, levels: int) -> tuple[list[Shape], list[Shape]]:
+    """Kernel and stride of each level, finest first.
+
+    Args:
+        spacing_um: spacing (x, y, z) in um.
+        levels: resolution levels of the network.
+
+    An axis at least twice as coarse as the finest is neither pooled nor convolved along until
+    pooling has evened the spacing out.
+
+    Source: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z (topology from spacing).
+
+    >>> kernels_and_strides((1.0, 1.0, 5.0), 3)
+    ([(3, 3, 1), (3, 3, 1), (3, 3, 3)], [(1, 1, 1), (2, 2, 1), (2, 2, 1)])
+    """
+    current = np.array(spacing_um, dtype=float)
+    kernels: list[Shape] = []
+    strides: list[Shape] = []
+    for level in range(levels):
+        stride = np.array([1, 1, 1])
+        if level > 0:
+            stride = np.where(current / current.min() < 2.0, 2, 1)
+        current = current * stride
+        kernel = np.where(current / current.min() < 2.0, 3, 1)
+        kernels.append((int(kernel[0]), int(kernel[1]), int(kernel[2])))
+        strides.append((int(stride[0]), int(stride[1]), int(stride[2])))
+    return kernels, strides
+
+
+class DynUNetAdapter(ModelAdapter):
+    """MONAI's DynUNet with instance normalisation and leaky ReLU, two output channels."""
+
+    def _topology(self) -> tuple[list[Shape], list[Shape]]:
+        return kernels_and_strides(self.spacing_um, len(self.config.filters))
+
+    def build(self) -> torch.nn.Module:
+        """See `ModelAdapter.build`."""
+        from monai.networks.nets import DynUNet
+
+        kernels, strides = self._topology()
+        network: torch.nn.Module = DynUNet(
+            spatial_dims=3,
+            in_channels=1,
+            out_channels=2,
+            kernel_size=kernels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+            filters=list(self.config.filters),
+            deep_supervision=self.config.deep_supervision,
+            deep_supr_num=max(1, len(self.config.filters) - 2),
+        )
+        return network
+
+    def patch_divisor(self) -> Shape:
+        """See `ModelAdapter.patch_divisor`."""
+        x, y, z = np.prod(np.array(self._topology()[1]), axis=0)
+        return int(x), int(y), int(z)
+
+    def heads(self, output: torch.Tensor) -> list[torch.Tensor]:
+        """See `ModelAdapter.heads`; DynUNet stacks its heads along a second axis."""
+        return list(output.unbind(1)) if output.ndim == 6 else [output]
+
+    def describe(self) -> dict[str, str]:
+        """See `ModelAdapter.describe`."""
+        kernels, strides = self._topology()
+        return {
+            "arch_kernels": " ".join("x".join(map(str, kernel)) for kernel in kernels),
+            "arch_strides": " ".join("x".join(map(str, stride)) for stride in strides),
+        }

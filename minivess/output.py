@@ -1,0 +1,76 @@
+"""Writing files: to a temporary name beside the target, then renamed, so none is ever half there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivess.errors import MinivessError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def os_error(error: OSError, path: Path) -> MinivessError:
+    """The user's error for a failed write: disk full, or a folder that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MinivessError(
+            "MV-SYSTEM-002",
+            what="the disk is full",
+            where=str(path),
+            found=str(error),
+            fix="free some space and run the same command again; it goes on where it stopped",
+        )
+    return MinivessError(
+        "MV-SYSTEM-001",
+        what="the file cannot be written",
+        where=str(path),
+        found=str(error),
+        fix="give yourself the right to write there, or start from another folder",
+    )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; rename it to `path` when the block succeeds, remove it when not.
+
+    The temporary name keeps the suffixes of `path`, since writers choose formats by them.
+
+    Raises:
+        MinivessError: MV-SYSTEM-001 not writable, MV-SYSTEM-002 disk full.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise os_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text as UTF-8; see `replacing` for errors."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON with sorted keys, so that equal values are equal bytes; see `replacing`."""
+    write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table with equal bytes for equal values (one row group, zstd); see `replacing`."""
+    with replacing(path) as temporary:
+        table.rechunk().write_parquet(
+            temporary, compression="zstd", statistics=True, row_group_size=max(1, table.height)
+        )

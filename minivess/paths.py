@@ -1,0 +1,155 @@
+"""Where each result lives: the only home of file names under `results/<experiment>/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minivess.types import RunKey
+
+RESULTS = Path("results")
+
+
+def experiment_folder(experiment: str) -> Path:
+    """Folder of everything the DAG makes for one experiment.
+
+    >>> experiment_folder("demo").as_posix()
+    'results/demo'
+    """
+    return RESULTS / experiment
+
+
+def step_config(root: Path, step: str) -> Path:
+    """The resolved config of one step: an input of its rule."""
+    return root / "config" / f"{step}.yaml"
+
+
+def phantom_folder(root: Path) -> Path:
+    """The phantom's volumes: images/, labels/, cases.csv."""
+    return root / "data" / "phantom"
+
+
+def unpacked_folder(root: Path) -> Path:
+    """Volumes unpacked from a ZIP source."""
+    return root / "data" / "unpacked"
+
+
+def manifest(root: Path) -> Path:
+    """The Pandera-checked table of all cases."""
+    return root / "data" / "manifest.parquet"
+
+
+def validation_table(root: Path) -> Path:
+    """All problems of all cases."""
+    return root / "data" / "validation.parquet"
+
+
+def validation_page(root: Path) -> Path:
+    """The validation as a page with a picture of each case."""
+    return root / "data" / "validation.html"
+
+
+def validation_accepted(root: Path) -> Path:
+    """Written only when validation found no error: what later steps depend on."""
+    return root / "data" / "accepted.json"
+
+
+def preprocessed_case(root: Path, case: str) -> Path:
+    """Folder of image.npy, label.npy, foreground.npy, case.json of one case."""
+    return root / "data" / "preprocessed" / case
+
+
+def folds(root: Path) -> Path:
+    """The folds, with the digest of the manifest they were made from."""
+    return root / "folds.json"
+
+
+def run_folder(root: Path, run: RunKey | str) -> Path:
+    """Folder of one run: weights, history, predictions, metrics.
+
+    >>> run_folder(Path("results/demo"), RunKey("dynunet", "dice_ce", 0, 1)).as_posix()
+    'results/demo/runs/dynunet/dice_ce/seed0/fold1'
+    """
+    return root / "runs" / str(run)
+
+
+def weights(run: Path) -> Path:
+    """Best weights of a run (safetensors)."""
+    return run / "weights.safetensors"
+
+
+def run_record(run: Path) -> Path:
+    """What made a run: model, digests, best epoch. The same bytes for the same inputs."""
+    return run / "run.json"
+
+
+def history(run: Path) -> Path:
+    """Per-epoch curves of a run."""
+    return run / "history.parquet"
+
+
+def prediction(run: Path, case: str) -> Path:
+    """Predicted mask of a case, in the geometry of its source."""
+    return run / "predictions" / f"{case}.nii.gz"
+
+
+def probability(run: Path, case: str) -> Path:
+    """Predicted vessel probability of a case, in the geometry of its source."""
+    return run / "predictions" / f"{case}_probability.nii.gz"
+
+
+def case_metrics(run: Path, case: str) -> Path:
+    """Metrics of one case of one run, long format."""
+    return run / "metrics" / f"{case}.parquet"
+
+
+def baseline(root: Path) -> Path:
+    """Best single threshold of each case, chosen with the reference in hand."""
+    return root / "tables" / "baseline.parquet"
+
+
+def tracked(root: Path) -> Path:
+    """Written when everything of the experiment is in MLflow."""
+    return root / "tracked.json"
+
+
+def table(root: Path, name: str) -> Path:
+    """A table: runs, params, metrics, cases, history, summary, comparison, baseline."""
+    return root / "tables" / f"{name}.parquet"
+
+
+def summary(root: Path) -> Path:
+    """The numbers that the paper and the final summary quote."""
+    return root / "tables" / "summary.json"
+
+
+def summary_text(root: Path) -> Path:
+    """The final summary as text."""
+    return root / "summary.txt"
+
+
+def figure(root: Path, name: str, suffix: str) -> Path:
+    """A figure; suffix svg, pdf, png or json (digests of its tables)."""
+    return root / "figures" / f"{name}.{suffix}"
+
+
+def report(root: Path) -> Path:
+    """Snakemake's own HTML report."""
+    return root / "report.html"
+
+
+def paper_folder(root: Path) -> Path:
+    """The rendered paper."""
+    return root / "paper"
+
+
+def log(root: Path, *parts: str) -> Path:
+    """Log of a step; never part of the digests."""
+    return root.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")
+
+
+def training_state(root: Path, digest: str) -> Path:
+    """Checkpoint folder of a run, keyed by the digest of all that determines it.
+
+    It is declared to nobody: Snakemake deletes the declared outputs of a job that failed.
+    """
+    return root / ".state" / digest

@@ -1,0 +1,91 @@
+"""Digests of files and of our own code, the state of git, versions: what made a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+VERSIONED = ("torch", "monai", "torchio", "numpy", "scipy", "scikit-image", "snakemake", "mlflow")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a value as canonical JSON.
+
+    >>> json_sha256({"a": 1, "b": 2}) == json_sha256({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest(*parts: str) -> str:
+    """Digest of our own code that a step uses.
+
+    Args:
+        parts: modules or folders below `minivess/`, such as "losses" or "figures/style.py".
+
+    Snakemake compares the text of a command, not the code behind it: a rule carries this digest as
+    a parameter, so that editing the code re-runs the step.
+
+    Raises:
+        FileNotFoundError: no such module.
+    """
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        path = PACKAGE / part
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        for file in files:
+            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0")
+            digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def git_state(folder: Path = PACKAGE) -> dict[str, str]:
+    """Commit and whether tracked files differ from it; "unknown" outside a repository."""
+    git = shutil.which("git")
+    unknown = {"git_commit": "unknown", "git_dirty": "unknown"}
+    if git is None:
+        return unknown
+    commit = subprocess.run(
+        [git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if commit.returncode != 0:
+        return unknown
+    status = subprocess.run(
+        [git, "status", "--porcelain", "--untracked-files=no"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "git_commit": commit.stdout.strip(),
+        "git_dirty": str(bool(status.stdout.strip())).lower(),
+    }
+
+
+def system_facts() -> dict[str, str]:
+    """Python, platform and the versions of what computes: they go to the log, never into tables."""
+    versions = {f"sys_{name}": metadata.version(name) for name in VERSIONED}
+    return {
+        "sys_python": platform.python_version(),
+        "sys_platform": platform.platform(),
+        "sys_machine": platform.machine(),
+        **versions,
+    }

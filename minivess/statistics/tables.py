@@ -1,0 +1,149 @@
+"""The tables of an experiment: columns, types, meaning. Pandera checks them on writing and reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from minivess.errors import MinivessError
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+
+RUN_COLUMNS: dict[str, tuple[type[pl.DataType], str]] = {
+    "experiment": (pl.String, "name of the experiment"),
+    "model": (pl.String, "name of the network in the experiment"),
+    "loss": (pl.String, "name of the loss"),
+    "seed": (pl.Int64, "seed of the training run"),
+    "fold": (pl.Int64, "fold, from 0"),
+}
+
+COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
+    "runs": {
+        **RUN_COLUMNS,
+        "status": (pl.String, "FINISHED, FAILED, KILLED or RUNNING, as MLflow has it"),
+        "run_digest": (pl.String, "digest of all that determines the run"),
+        "config_digest": (pl.String, "digest of its resolved config"),
+        "epochs": (pl.Int64, "epochs trained"),
+        "best_epoch": (pl.Int64, "epoch of the selected checkpoint, from 1"),
+        "best_selection_dice": (pl.Float64, "mean Dice of the selection cases at that epoch"),
+    },
+    "params": {
+        **RUN_COLUMNS,
+        "name": (pl.String, "parameter, with its prefix (arch_, sys_, data_, loss_, eval_)"),
+        "value": (pl.String, "value as text"),
+    },
+    "metrics": {
+        **RUN_COLUMNS,
+        "metric": (pl.String, "metric id"),
+        "mean": (pl.Float64, "mean over the validation cases of the fold, all of them"),
+        "n_cases": (pl.Int64, "cases in that mean"),
+        "n_not_ok": (pl.Int64, "cases among them whose status is not ok"),
+    },
+    "cases": {
+        **RUN_COLUMNS,
+        "case": (pl.String, "case"),
+        "metric": (pl.String, "metric id"),
+        "value": (pl.Float64, "value, by the documented rule where a mask is empty"),
+        "unit": (pl.String, "um, or 1 for ratios and counts"),
+        "status": (pl.String, "ok, empty_prediction, empty_reference or both_empty"),
+    },
+    "history": {
+        **RUN_COLUMNS,
+        "epoch": (pl.Int64, "epoch, from 1"),
+        "name": (pl.String, "train/loss, train/learning_rate, selection/dice"),
+        "value": (pl.Float64, "value at the end of the epoch"),
+    },
+    "baseline": {
+        "case": (pl.String, "case"),
+        "threshold": (pl.Float64, "best threshold on the normalised intensity: vessel is above"),
+        "dice": (pl.Float64, "Dice at that threshold"),
+    },
+    "summary": {
+        "model": (pl.String, "name of the network in the experiment"),
+        "loss": (pl.String, "name of the loss"),
+        "metric": (pl.String, "metric id"),
+        "unit": (pl.String, "um, or 1"),
+        "n_cases": (pl.Int64, "cases; values of several seeds are averaged per case first"),
+        "n_not_ok": (pl.Int64, "values whose status is not ok"),
+        "mean": (pl.Float64, "mean over cases"),
+        "sd": (pl.Float64, "standard deviation over cases (n - 1)"),
+        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of the mean"),
+        "ci_high": (pl.Float64, "upper end"),
+        "ci_method": (pl.String, "BCa; none where fewer than two or only equal values"),
+    },
+    "comparison": {
+        "metric": (pl.String, "metric id"),
+        "model_a": (pl.String, "first network"),
+        "loss_a": (pl.String, "first loss"),
+        "model_b": (pl.String, "second network"),
+        "loss_b": (pl.String, "second loss"),
+        "n_cases": (pl.Int64, "cases that both have"),
+        "difference": (pl.Float64, "mean over cases of a minus b"),
+        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of that mean"),
+        "ci_high": (pl.Float64, "upper end"),
+        "p_value": (pl.Float64, "paired two-sided permutation test (sign flips)"),
+        "p_holm": (pl.Float64, "the same, Holm-corrected over all rows of this metric"),
+    },
+}
+
+NULLABLE = {
+    ("runs", "best_selection_dice"),
+    ("summary", "ci_low"),
+    ("summary", "ci_high"),
+    ("summary", "sd"),
+    ("comparison", "ci_low"),
+    ("comparison", "ci_high"),
+}
+
+
+def schema(name: str) -> pa.DataFrameSchema:
+    """The Pandera schema of a table: exactly these columns in this order, no nulls unless named.
+
+    Raises:
+        KeyError: no such table.
+    """
+    import pandera.polars as pa
+
+    columns = {
+        column: pa.Column(dtype, nullable=(name, column) in NULLABLE, description=text)
+        for column, (dtype, text) in COLUMNS[name].items()
+    }
+    return pa.DataFrameSchema(columns, strict=True, ordered=True)
+
+
+def empty(name: str) -> pl.DataFrame:
+    """A table without rows.
+
+    >>> empty("baseline").columns
+    ['case', 'threshold', 'dice']
+    """
+    return pl.DataFrame(schema={column: dtype for column, (dtype, _) in COLUMNS[name].items()})
+
+
+def from_rows(name: str, rows: list[dict[str, object]]) -> pl.DataFrame:
+    """Rows as a table of the right types, sorted by its columns from the left."""
+    if not rows:
+        return empty(name)
+    dtypes = {column: dtype for column, (dtype, _) in COLUMNS[name].items()}
+    keys = [column for column, dtype in dtypes.items() if dtype != pl.Float64]
+    return pl.DataFrame(rows, schema=dtypes, orient="row").sort(keys)
+
+
+def read(name: str, path: Path) -> pl.DataFrame:
+    """Read and check a table.
+
+    Raises:
+        MinivessError: MV-STATE-002 where the file is missing.
+        pandera.errors.SchemaError: the file is not that table.
+    """
+    if not path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"the table {name} is missing",
+            where=str(path),
+            fix="run the experiment up to that table: snakemake --cores all " + str(path),
+        )
+    return schema(name).validate(pl.read_parquet(path))

@@ -1,0 +1,128 @@
+"""The steps from predictions to tables: evaluate, baseline, track, export, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from minivess import output, paths
+from minivess.config.load import load_step
+from minivess.logs import say
+from minivess.types import RunKey
+
+
+def experiment_runs(root: Path) -> list[RunKey]:
+    """Every run of an experiment, from its resolved config and its folds."""
+    from minivess.data.folds import read_folds
+
+    config = load_step(paths.step_config(root, "experiment"))
+    n_folds = len(read_folds(paths.folds(root)).folds)
+    return [
+        RunKey(model, loss, seed, fold)
+        for model in config.models
+        for loss in config.losses
+        for seed in config.seeds
+        for fold in range(n_folds)
+    ]
+
+
+def arms(root: Path) -> tuple[tuple[str, str], ...]:
+    """(model, loss) pairs in the order of the config, which figures and tables keep."""
+    config = load_step(paths.step_config(root, "experiment"))
+    return tuple((model, loss) for model in config.models for loss in config.losses)
+
+
+def evaluate(root: Path, run: RunKey, case: str) -> None:
+    """Write the metrics of one predicted case."""
+    import numpy as np
+
+    from minivess.data.preprocess import open_case
+    from minivess.data.volume import read_volume
+    from minivess.metrics.evaluate import case_rows, evaluate_case
+    from minivess.statistics import tables
+
+    config = load_step(paths.step_config(root, "evaluate"))
+    folder = paths.run_folder(root, run)
+    prepared = open_case(paths.preprocessed_case(root, case))
+    prediction = read_volume(paths.prediction(folder, case)).array > 0
+    reference = np.asarray(prepared.label) > 0
+    values = evaluate_case(
+        prediction, reference, prepared.spacing_um, config.evaluation.nsd_tolerance_um
+    )
+    table = tables.from_rows("cases", case_rows(config.name, run, case, values))
+    output.write_parquet(table, paths.case_metrics(folder, case))
+    shown = ", ".join(f"{value.metric} {value.value:.4g}" for value in values[:4])
+    say(f"{run} {case}: {shown}")
+
+
+def baseline(root: Path) -> None:
+    """Write the best single threshold of each case of the folds."""
+    import numpy as np
+
+    from minivess.data.folds import read_folds
+    from minivess.data.preprocess import open_case
+    from minivess.metrics.threshold import best_threshold
+    from minivess.statistics import tables
+
+    rows: list[dict[str, object]] = []
+    folds = read_folds(paths.folds(root)).folds
+    for case in sorted(case for fold in folds for case in fold.validation):
+        prepared = open_case(paths.preprocessed_case(root, case))
+        threshold, dice = best_threshold(
+            np.asarray(prepared.image), np.asarray(prepared.label) > 0
+        )
+        rows.append({"case": case, "threshold": threshold, "dice": dice})
+    output.write_parquet(tables.from_rows("baseline", rows), paths.baseline(root))
+    mean = sum(float(str(row["dice"])) for row in rows) / len(rows)
+    say(f"best single threshold of each case, chosen with the reference: mean Dice {mean:.4f}")
+
+
+def track(root: Path) -> None:
+    """Fill MLflow with whatever the files have and it has not; write tracked.json."""
+    from minivess import provenance
+    from minivess.tracking import mlflow_log
+    from minivess.tracking.sync import sync_experiment
+
+    config = load_step(paths.step_config(root, "experiment"))
+    uri, runs = mlflow_log.tracking_uri(), experiment_runs(root)
+    report = sync_experiment(uri, config.name, root, runs)
+    say(str(report))
+    records = {str(run): paths.run_record(paths.run_folder(root, run)) for run in runs}
+    digests = {name: provenance.file_sha256(path) for name, path in records.items()}
+    output.write_json({"experiment": config.name, "runs": digests}, paths.tracked(root))
+
+
+def export(root: Path) -> None:
+    """Write runs, params, metrics, cases and history, as MLflow has them."""
+    from minivess.tracking import mlflow_log
+    from minivess.tracking.export import export_tables, write_tables
+
+    config = load_step(paths.step_config(root, "experiment"))
+    tables = export_tables(mlflow_log.tracking_uri(), config.name, experiment_runs(root))
+    write_tables(tables, root)
+    say(", ".join(f"{name} {table.height} rows" for name, table in sorted(tables.items())))
+
+
+def compare_arms(root: Path) -> None:
+    """Write summary, comparison, summary.json and summary.txt."""
+    from minivess.statistics import tables
+    from minivess.statistics.compare import compare, summarise
+    from minivess.statistics.summary import summary_json, summary_text
+
+    config = load_step(paths.step_config(root, "compare")).statistics
+    cases = tables.read("cases", paths.table(root, "cases"))
+    summary, comparison = summarise(cases, config), compare(cases, config)
+    output.write_parquet(summary, paths.table(root, "summary"))
+    output.write_parquet(comparison, paths.table(root, "comparison"))
+    numbers = summary_json(
+        cases,
+        summary,
+        comparison,
+        tables.read("baseline", paths.baseline(root)),
+        config,
+        arms(root),
+    )
+    output.write_json(numbers, paths.summary(root))
+    figures, report = str(root / "figures"), str(paths.report(root))
+    text = summary_text(json.loads(json.dumps(numbers)), figures, report)
+    output.write_text(text, paths.summary_text(root))

@@ -1,0 +1,79 @@
+"""The steps that need torch: train one run, predict one case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from minivess import paths, provenance
+from minivess.config.load import load_step
+from minivess.logs import say
+from minivess.types import RunKey
+
+
+def train(root: Path, key: RunKey, progress: str) -> None:
+    """Train a run from its last checkpoint on; write weights, history and record.
+
+    MLflow sees it live. Its status is FINISHED, FAILED or KILLED when the process ends, whatever
+    ended it short of SIGKILL; after that the next start goes on with the same MLflow run.
+    """
+    from minivess.data.folds import read_folds
+    from minivess.inference.device import prepare_torch
+    from minivess.tracking import mlflow_log
+    from minivess.training.progress import EpochRow, progress_table
+    from minivess.training.run import plan_run, write_run
+    from minivess.training.trainer import fit
+
+    experiment = load_step(paths.step_config(root, f"train-{key.model}"))
+    prepare_torch(experiment.compute)
+    plan = plan_run(experiment, key, read_folds(paths.folds(root)), root)
+    for decision in plan.decisions:
+        say(f"{decision.name} = {decision.value} ({decision.reason})")
+    run = paths.run_folder(root, key)
+    tags = {**provenance.git_state(), "config_digest": plan.config_digest, "run_folder": str(run)}
+    state = paths.training_state(root, plan.state_key)
+    handle = mlflow_log.open_run(
+        mlflow_log.tracking_uri(),
+        experiment.name,
+        key,
+        plan.run_digest,
+        {**plan.params, **provenance.system_facts()},
+        {f"minivess.{name}": value for name, value in tags.items()},
+    )
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+    try:
+        with progress_table(progress, str(key)) as show:
+
+            def on_epoch(row: EpochRow) -> None:
+                values = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate}
+                if row.selection_dice is not None:
+                    values["selection/dice"] = row.selection_dice
+                mlflow_log.log_epoch(handle, row.epoch, values)
+                show(row)
+
+            result = fit(plan.task, state, on_epoch)
+        write_run(experiment, plan, result, run)
+        status = "FINISHED"
+        say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        raise
+    finally:
+        mlflow_log.close_run(handle, status)
+
+
+def predict(root: Path, key: RunKey, case: str) -> None:
+    """Predict one case; write its probability and mask."""
+    from minivess.data.preprocess import open_case
+    from minivess.inference.device import prepare_torch
+    from minivess.inference.predict import load_network, predict_case, write_prediction
+
+    config = load_step(paths.step_config(root, "predict"))
+    prepare_torch(config.compute)
+    run = paths.run_folder(root, key)
+    prepared = open_case(paths.preprocessed_case(root, case))
+    probability, mask = predict_case(
+        load_network(run), prepared, config.inference, config.compute
+    )
+    write_prediction(run, prepared, probability, mask)
+    say(f"{key} {case}: {mask.mean():.2%} of the volume is vessel")

@@ -1,0 +1,170 @@
+"""What the files of a finished run say, under the names that it has in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from minivess import paths
+from minivess.errors import MinivessError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+    from minivess.types import RunKey
+
+STATUS_CODES: dict[str, int] = {
+    "ok": 0,
+    "empty_prediction": 1,
+    "empty_reference": 2,
+    "both_empty": 3,
+}
+# The status of a case or metric that MLflow has and the files no longer have.
+WITHDRAWN = -1
+
+HISTORY_PREFIXES = ("train/", "selection/")
+ARTIFACT_TAG = "artifact/"
+FACTS = ("epochs", "best_epoch", "best_selection_dice")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of one run say."""
+
+    run: RunKey
+    record: dict[str, Any]
+    history: dict[str, dict[int, float]]
+    metrics: dict[str, float]
+    digests: dict[str, str]
+
+
+def _case_files(folder: Path) -> list[Path]:
+    """Metrics of the cases; a name with a leading dot is a file that is being written."""
+    return sorted(
+        path for path in (folder / "metrics").glob("*.parquet") if not path.name.startswith(".")
+    )
+
+
+def check_present(root: Path, runs: list[RunKey]) -> None:
+    """Raise where files of any of the runs are missing, before anything is written.
+
+    Raises:
+        MinivessError: MV-STATE-002.
+    """
+    missing: list[str] = []
+    for run in runs:
+        folder = paths.run_folder(root, run)
+        needed = (paths.run_record(folder), paths.history(folder), paths.weights(folder))
+        missing.extend(path.as_posix() for path in needed if not path.exists())
+        if not _case_files(folder):
+            missing.append((folder / "metrics").as_posix() + "/*.parquet")
+    if missing:
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"{len(missing)} files of the runs are missing",
+            where=", ".join(missing[:8]) + (", ..." if len(missing) > 8 else ""),
+            expected="every run trained and evaluated",
+            fix=f"snakemake --cores all {paths.tracked(root).as_posix()}",
+        )
+
+
+def _read_table(name: str, path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    from minivess.statistics import tables
+
+    try:
+        return tables.read(name, path)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> MinivessError:
+    return MinivessError(
+        "MV-DATA-002",
+        what="a file of a run cannot be read",
+        where=path.as_posix(),
+        found=str(error),
+        fix="delete the file and run the experiment again: only that step is repeated",
+    )
+
+
+def _read_record(path: Path, run: RunKey) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+    found = "/".join(str(record.get(key)) for key in ("model", "loss", "seed", "fold"))
+    expected = f"{run.model}/{run.loss}/{run.seed}/{run.fold}"
+    if found != expected:
+        raise MinivessError(
+            "MV-STATE-001",
+            what="the record of a run belongs to another run",
+            where=path.as_posix(),
+            found=found,
+            expected=expected,
+            fix="delete the folder of this run and run the experiment again",
+        )
+    return record
+
+
+def _read_history(path: Path) -> dict[str, dict[int, float]]:
+    history: dict[str, dict[int, float]] = {}
+    for row in _read_table("history", path).iter_rows(named=True):
+        if not row["name"].startswith(HISTORY_PREFIXES):
+            raise ValueError(f"{path}: {row['name']} has none of the prefixes {HISTORY_PREFIXES}")
+        history.setdefault(row["name"], {})[row["epoch"]] = row["value"]
+    return history
+
+
+def _metric_values(record: dict[str, Any], files: list[Path]) -> dict[str, float]:
+    """All metrics of a run but its curves, by their name in MLflow."""
+    values: dict[str, float] = {}
+    by_metric: dict[str, list[float]] = {}
+    for path in files:
+        for row in _read_table("cases", path).iter_rows(named=True):
+            name = f"{row['case']}/{row['metric']}"
+            values[f"case/{name}"] = row["value"]
+            if row["status"] != "ok":
+                values[f"status/{name}"] = STATUS_CODES[row["status"]]
+            by_metric.setdefault(row["metric"], []).append(row["value"])
+    # fsum rounds once, whatever the order of the cases.
+    for metric, numbers in by_metric.items():
+        values[f"mean/{metric}"] = math.fsum(numbers) / len(numbers)
+    for fact in FACTS:
+        if record[fact] is not None:
+            values[f"run/{fact}"] = float(record[fact])
+    return values
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of the run, by the tag that names its path inside the run's folder."""
+    digests: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            with path.open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            digests[ARTIFACT_TAG + path.relative_to(folder).as_posix()] = digest
+    return digests
+
+
+def read_run(root: Path, run: RunKey) -> RunFiles:
+    """Everything that the files of a finished and evaluated run say.
+
+    Raises:
+        MinivessError: MV-DATA-002 a file cannot be read, MV-STATE-001 it belongs to another run.
+    """
+    folder = paths.run_folder(root, run)
+    record = _read_record(paths.run_record(folder), run)
+    return RunFiles(
+        run=run,
+        record=record,
+        history=_read_history(paths.history(folder)),
+        metrics=_metric_values(record, _case_files(folder)),
+        digests=_digests(folder),
+    )

@@ -1,0 +1,111 @@
+"""State of a training between epochs: one safetensors file, renamed into place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivess import output
+from minivess.errors import MinivessError
+from minivess.models.weights import load_weights, weights_of
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class TrainingState:
+    """All that the next epoch depends on.
+
+    Randomness and learning rate are functions of the epoch, so neither has a state of its own.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_dice: float = -1.0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    folder: Path,
+    state: TrainingState,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write the state of network and optimizer after an epoch.
+
+    Raises:
+        MinivessError: MV-SYSTEM-001 not writable, MV-SYSTEM-002 disk full; the file of the epoch
+            before is still there.
+    """
+    from safetensors.torch import save
+
+    tensors = {f"network.{name}": tensor for name, tensor in weights_of(network).items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best_weights.items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
+    facts = {
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best_dice": state.best_dice,
+        "history": state.history,
+    }
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # To bytes first: safetensors' own writer reports a full disk as a generic error.
+    content = save(copies, metadata={"state": json.dumps(facts)})
+    with output.replacing(folder / CHECKPOINT) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_checkpoint(
+    folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainingState | None:
+    """Restore network and optimizer; None where there is no checkpoint yet.
+
+    Raises:
+        MinivessError: MV-STATE-003 the file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise MinivessError(
+            "MV-STATE-003",
+            what="the checkpoint cannot be read",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            fix="delete that file: the run starts again from its first epoch",
+        ) from error
+    load_weights(network, _under(tensors, "network."), str(path))
+    slots: dict[int, dict[str, Any]] = {}
+    for name, tensor in _under(tensors, "optimizer.").items():
+        index, slot = name.split(".", 1)
+        slots.setdefault(int(index), {})[slot] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    return TrainingState(
+        epoch=facts["epoch"],
+        best_epoch=facts["best_epoch"],
+        best_dice=facts["best_dice"],
+        best_weights=_under(tensors, "best."),
+        history=facts["history"],
+    )
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,219 @@
+"""One run of an experiment: its task, its digest, and the files that record it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minivess import output, paths, provenance
+from minivess.config.schema import Experiment
+from minivess.data.folds import Fold, Folds
+from minivess.data.preprocess import CASE, PreparedCase, open_case
+from minivess.errors import MinivessError
+from minivess.inference.device import Decision, choose_device, choose_precision
+from minivess.losses import build_loss
+from minivess.models import build_adapter
+from minivess.statistics import tables
+from minivess.training.trainer import TrainingResult, TrainingTask
+from minivess.types import RunKey, Spacing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What a training computes with; editing any of it starts the training again.
+TRAINING_CODE = (
+    "config/schema.py",
+    "data/augment.py",
+    "data/patches.py",
+    "inference/device.py",
+    "inference/sliding_window.py",
+    "losses",
+    "models",
+    "seeding.py",
+    "training",
+)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run before it is trained: task, digests, parameters, decisions."""
+
+    key: RunKey
+    task: TrainingTask
+    fold: Fold
+    run_digest: str
+    config_digest: str
+    params: dict[str, str | int | float]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def state_key(self) -> str:
+        """Name of the checkpoint folder: the run's digest and that of the code that trains."""
+        return f"{self.run_digest[:16]}-{provenance.code_digest(*TRAINING_CODE)}"
+
+
+def typical_spacing(cases: Sequence[PreparedCase]) -> Spacing:
+    """Median spacing (x, y, z) in um over cases: what network topologies are derived from."""
+    x, y, z = np.median([case.spacing_um for case in cases], axis=0)
+    return float(x), float(y), float(z)
+
+
+def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> PlannedRun:
+    """Open the cases of a run and derive everything that is derived.
+
+    Args:
+        experiment: the train step's config, with the run's model.
+        key: model, loss, seed, fold.
+        folds: the folds.
+        root: results folder of the experiment.
+
+    Raises:
+        MinivessError: MV-CONFIG-003 unknown model, loss or fold, MV-STATE-002 not preprocessed,
+            MV-SYSTEM-003 device.
+    """
+    if key.model not in experiment.models or not 0 <= key.fold < len(folds.folds):
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no run {key}",
+            where=experiment.name,
+            found=f"models {sorted(experiment.models)}, {len(folds.folds)} folds",
+            fix="choose one of those",
+        )
+    fold = folds.folds[key.fold]
+    train = [open_case(paths.preprocessed_case(root, case)) for case in fold.train]
+    selection = [open_case(paths.preprocessed_case(root, case)) for case in fold.selection]
+    adapter = build_adapter(experiment.models[key.model], typical_spacing(train))
+    device, device_decision = choose_device(experiment.compute)
+    _, precision_decision = choose_precision(experiment.compute, device)
+    task = TrainingTask(
+        adapter=adapter,
+        loss=build_loss(key.loss, experiment.loss),
+        train=train,
+        selection=selection,
+        seed=key.seed,
+        fold=key.fold,
+        patches=experiment.patches,
+        augment=experiment.augment,
+        training=experiment.training,
+        compute=experiment.compute,
+    )
+    config = experiment.model_dump(mode="json")
+    # Device, threads and workers change how a run is computed, not which run it is; precision does.
+    config["compute"] = {"precision": precision_decision.value}
+    config_digest = provenance.json_sha256(config)
+    cases = {
+        case: provenance.file_sha256(paths.preprocessed_case(root, case) / CASE)
+        for case in (*fold.train, *fold.selection)
+    }
+    run_digest = provenance.json_sha256(
+        {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
+    )
+    derived = tuple(
+        Decision(name, value, f"from the typical spacing {adapter.spacing_um} um")
+        for name, value in adapter.describe().items()
+    )
+    return PlannedRun(
+        key,
+        task,
+        fold,
+        run_digest,
+        config_digest,
+        run_params(experiment, key, fold, task),
+        (device_decision, precision_decision, *derived),
+    )
+
+
+def run_params(
+    experiment: Experiment, key: RunKey, fold: Fold, task: TrainingTask
+) -> dict[str, str | int | float]:
+    """Parameters of a run for the tracking, prefixed by what they concern."""
+    prefixes = {"patches": "data_", "augment": "data_", "loss": "loss_", "training": ""}
+    params: dict[str, str | int | float] = {
+        "model": key.model,
+        "loss": key.loss,
+        "seed": key.seed,
+        "fold": key.fold,
+        "data_n_train": len(fold.train),
+        "data_n_selection": len(fold.selection),
+        "data_n_validation": len(fold.validation),
+        "data_spacing_um": _text(task.adapter.spacing_um),
+    }
+    for section, prefix in prefixes.items():
+        for name, value in getattr(experiment, section).model_dump().items():
+            params[prefix + name] = _text(value)
+    for name, value in task.adapter.config.model_dump().items():
+        params["arch_" + name] = _text(value)
+    return params | task.adapter.describe()
+
+
+def _text(value: Any) -> str | int | float:
+    if isinstance(value, tuple | list):
+        return " ".join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def history_table(experiment: str, key: RunKey, history: list[dict[str, float]]) -> pl.DataFrame:
+    """Per-epoch curves as the table `history` (long: epoch, name, value)."""
+    rows: list[dict[str, object]] = [
+        {
+            "experiment": experiment,
+            "model": key.model,
+            "loss": key.loss,
+            "seed": key.seed,
+            "fold": key.fold,
+            "epoch": int(entry["epoch"]),
+            "name": name,
+            "value": value,
+        }
+        for entry in history
+        for name, value in entry.items()
+        if name != "epoch"
+    ]
+    return tables.from_rows("history", rows)
+
+
+def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, run: Path) -> None:
+    """Write weights.safetensors, history.parquet and run.json of a finished run.
+
+    The record holds no times and no host: the same inputs give the same bytes.
+
+    Raises:
+        MinivessError: MV-SYSTEM-... from writing.
+    """
+    from safetensors.torch import save
+
+    with output.replacing(paths.weights(run)) as temporary:
+        temporary.write_bytes(save(result.weights))
+    history = history_table(experiment.name, plan.key, result.history)
+    output.write_parquet(history, paths.history(run))
+    adapter = plan.task.adapter
+    record = {
+        "experiment": experiment.name,
+        "model": plan.key.model,
+        "loss": plan.key.loss,
+        "seed": plan.key.seed,
+        "fold": plan.key.fold,
+        "run_digest": plan.run_digest,
+        "config_digest": plan.config_digest,
+        "params": plan.params,
+        "epochs": plan.task.training.epochs,
+        "best_epoch": result.best_epoch,
+        "best_selection_dice": result.best_dice,
+        "weights_sha256": provenance.file_sha256(paths.weights(run)),
+        "cases": {
+            "train": plan.fold.train,
+            "selection": plan.fold.selection,
+            "validation": plan.fold.validation,
+        },
+        "network": {
+            "config": adapter.config.model_dump(mode="json"),
+            "spacing_um": adapter.spacing_um,
+            "patch_size": plan.task.patches.patch_size,
+        },
+        "decisions": [vars(decision) for decision in plan.decisions],
+    }
+    output.write_json(record, paths.run_record(run))

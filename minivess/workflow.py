@@ -1,0 +1,195 @@
+"""What the Snakefile asks: the experiment, its files, the code each rule depends on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from minivess import paths, provenance
+from minivess.config.load import resolve, write_step_files
+from minivess.config.schema import Experiment
+from minivess.data.folds import read_folds, read_folds_file
+from minivess.data.sources import list_cases, source_files
+from minivess.errors import MinivessError
+from minivess.tracking.address import sqlite_path, tracking_uri
+from minivess.types import RunKey
+
+_DATA = ("data/geometry.py", "data/volume.py", "data/volume_itk.py", "data/volume_tiff.py")
+_TABLES = ("statistics/tables.py", "output.py")
+
+# The code behind each rule: Snakemake compares the text of a command, not what it imports.
+CODE: dict[str, tuple[str, ...]] = {
+    "phantom": ("data/phantom.py", "seeding.py", *_DATA),
+    "unpack": ("data/unpack.py", "data/case_folders.py"),
+    "manifest": (
+        "data/manifest.py",
+        "data/sources.py",
+        "data/case_list.py",
+        "data/case_folders.py",
+        "data/spacing.py",
+        *_DATA,
+    ),
+    "validate": ("data/validate.py", "data/validation_page.py", *_DATA),
+    "accept": ("data/validate.py",),
+    "preprocess": ("data/preprocess.py", "data/manifest.py", *_DATA),
+    "folds": ("data/folds.py", "seeding.py"),
+    "train": (
+        "config/schema.py",
+        "data/augment.py",
+        "data/patches.py",
+        "inference/device.py",
+        "inference/sliding_window.py",
+        "losses",
+        "models",
+        "seeding.py",
+        "steps/train.py",
+        "training",
+    ),
+    "predict": ("inference", "models", *_DATA),
+    "evaluate": ("metrics", *_TABLES),
+    "baseline": ("metrics/threshold.py", *_TABLES),
+    "track": ("tracking",),
+    "export": ("tracking/export.py", *_TABLES),
+    "compare": ("statistics", "seeding.py"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment as the DAG sees it."""
+
+    experiment: Experiment
+    root: Path
+    cases: tuple[str, ...]
+    source_files: tuple[Path, ...]  # the user's own
+    made_files: tuple[Path, ...]  # volumes that the phantom or the unpacking makes
+    n_folds: int
+
+    def runs(self) -> list[RunKey]:
+        """Every run: model x loss x seed x fold."""
+        return [
+            RunKey(model, loss, seed, fold)
+            for model in self.experiment.models
+            for loss in self.experiment.losses
+            for seed in self.experiment.seeds
+            for fold in range(self.n_folds)
+        ]
+
+    def validated(self, fold: int) -> tuple[str, ...]:
+        """Held-out cases of a fold; the folds must have been made."""
+        return read_folds(paths.folds(self.root)).folds[fold].validation
+
+
+def code(rule: str) -> str:
+    """Digest of the code behind a rule; a figure's is that of its own module and the style."""
+    return provenance.code_digest(*CODE[rule])
+
+
+def figure_code(name: str) -> str:
+    """Digest of the code of one figure."""
+    return provenance.code_digest(f"figures/{name}.py", "figures/style.py", "steps/report.py")
+
+
+def plan_experiment(config: Mapping[str, Any], base: Path) -> Plan:
+    """Resolve the experiment, list its files and write the config of each step.
+
+    Args:
+        config: Snakemake's config: `experiment` and overrides.
+        base: the project's folder.
+
+    Raises:
+        MinivessError: whatever is wrong with config, source or results folder.
+    """
+    overrides = {key: value for key, value in config.items() if key != "experiment"}
+    experiment = resolve(str(config["experiment"]), overrides, base / "configs" / "experiment")
+    root = paths.experiment_folder(experiment.name)
+    check_uses(experiment)
+    write_step_files(experiment, root / "config")
+    forget_missing_store(root)
+    cases = list_cases(experiment, root)
+    own = source_files(experiment, root)
+    files = [path for case in cases for path in (case.image, case.label)]
+    folds_file = experiment.folds.folds_file
+    return Plan(
+        experiment,
+        root,
+        tuple(case.case for case in cases),
+        tuple(own),
+        tuple(path for path in files if root / "data" in path.parents),
+        len(read_folds_file(Path(folds_file))) if folds_file else experiment.folds.n_folds,
+    )
+
+
+def check_uses(experiment: Experiment) -> None:
+    """Raise for a loss, architecture or metric that does not exist, before anything runs.
+
+    Raises:
+        MinivessError: MV-CONFIG-003.
+    """
+    from minivess.errors import nearest
+    from minivess.losses import LOSSES
+    from minivess.metrics import METRICS
+    from minivess.models import ADAPTERS
+
+    wanted = [("loss", name, LOSSES) for name in experiment.losses]
+    wanted += [("architecture", m.architecture, ADAPTERS) for m in experiment.models.values()]
+    wanted += [("metric", experiment.statistics.primary_metric, METRICS)]
+    for kind, name, known in wanted:
+        if name not in known:
+            raise MinivessError(
+                "MV-CONFIG-003",
+                what=f"there is no {kind} {name}",
+                where=f"experiment {experiment.name}",
+                fix=nearest(name, known),
+            )
+
+
+def forget_missing_store(root: Path) -> None:
+    """Where the SQLite store is gone, tracked.json is no longer true: remove it, so it is refilled."""
+    database = sqlite_path(tracking_uri())
+    if database is not None and not database.exists():
+        paths.tracked(root).unlink(missing_ok=True)
+
+
+def gpu_count(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """NVIDIA GPUs of the machine, without importing torch."""
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def job_threads(experiment: Experiment, cores: int) -> int:
+    """Cores that one training or prediction reserves: all of them where it has the GPU to itself."""
+    if experiment.compute.device != "cpu" and gpu_count() > 0:
+        return cores
+    return experiment.compute.threads
+
+
+_HELD: list[IO[str]] = []
+
+
+def hold_lock(root: Path) -> None:
+    """Lock the experiment for this process; the lock ends with it, however it ends.
+
+    Raises:
+        MinivessError: MV-STATE-004 another process runs this experiment.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    handle = (root / ".lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.seek(0)
+        raise MinivessError(
+            "MV-STATE-004",
+            what="this experiment is being run by another process",
+            where=str(root),
+            found=f"process {handle.read().strip() or 'unknown'} holds {root / '.lock'}",
+            fix="wait for it, or stop it",
+        ) from error
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    _HELD.append(handle)

@@ -1,0 +1,204 @@
+"""Runs are known by key and digest: resumed, repeated and superseded runs on a real database."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import FrozenInstanceError, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minivess.errors import MinivessError
+from minivess.tracking import mlflow_log as log
+from minivess.tracking.address import sqlite_path
+from minivess.tracking.store import connection, prepare_store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from minivess.types import RunKey
+
+PARAMS: dict[str, log.Scalar] = {"arch_filters": 16, "loss_smooth": 1.0, "sys_device": "cpu"}
+TAGS = {"minivess.git_commit": "abc", "minivess.run_folder": "results/demo/runs/x"}
+
+
+def _runs(uri: str, experiment: str, run: RunKey | None = None) -> list[Run]:
+    number = prepare_store(uri, experiment)
+    with connection(uri) as client:
+        return log.runs_of(client, number, run)
+
+
+def _history(handle: log.OpenRun, name: str) -> list[tuple[int, float]]:
+    with connection(handle.uri) as client:
+        return [(item.step, item.value) for item in client.get_metric_history(handle.run_id, name)]
+
+
+def test_a_new_run_has_name_identity_params_and_tags(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", PARAMS, TAGS)
+    assert not handle.resumed
+    (found,) = _runs(uri, experiment, run)
+    assert found.info.run_id == handle.run_id
+    assert found.info.run_name == "dynunet dice_ce seed0 fold1"
+    assert found.info.status == "RUNNING"
+    assert found.data.params == {"arch_filters": "16", "loss_smooth": "1.0", "sys_device": "cpu"}
+    assert found.data.tags["minivess.run"] == "dynunet/dice_ce/seed0/fold1"
+    assert found.data.tags["minivess.run_digest"] == "digest-a"
+    assert TAGS.items() <= found.data.tags.items()
+    assert "minivess.superseded" not in found.data.tags
+
+
+def test_the_handle_is_frozen(uri: str, experiment: str, run: RunKey) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    with pytest.raises(FrozenInstanceError):
+        handle.run_id = "other"  # type: ignore[misc]
+
+
+def test_the_same_identity_goes_on_with_its_own_run(uri: str, experiment: str, run: RunKey) -> None:
+    first = log.open_run(uri, experiment, run, "digest-a", PARAMS, TAGS)
+    log.log_epoch(first, 1, {"train/loss": 0.5})
+    log.close_run(first, "KILLED")
+    assert _runs(uri, experiment, run)[0].info.status == "KILLED"
+    tags = {**TAGS, "minivess.git_commit": "def"}
+    again = log.open_run(uri, experiment, run, "digest-a", PARAMS, tags)
+    assert again == replace(first, resumed=True)
+    (found,) = _runs(uri, experiment)
+    assert found.info.status == "RUNNING"
+    assert found.data.tags["minivess.git_commit"] == "def"
+    assert found.data.metrics == {"train/loss": 0.5}
+
+
+def test_system_params_may_differ_when_a_run_goes_on(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    log.open_run(uri, experiment, run, "digest-a", PARAMS, {})
+    for device in ("cuda", "cpu", "cpu"):
+        log.open_run(uri, experiment, run, "digest-a", {**PARAMS, "sys_device": device}, {})
+        (found,) = _runs(uri, experiment, run)
+        assert found.data.params["sys_device"] == "cpu"
+        assert found.data.tags.get("minivess.param/sys_device", "cpu") == device
+
+
+def test_other_params_must_not_differ_under_the_same_digest(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    log.open_run(uri, experiment, run, "digest-a", PARAMS, {})
+    with pytest.raises(MinivessError) as caught:
+        log.open_run(uri, experiment, run, "digest-a", {**PARAMS, "arch_filters": 32}, {})
+    assert caught.value.code == "MV-STATE-001"
+    assert (caught.value.found, caught.value.expected) == ("32", "16")
+
+
+def test_another_digest_supersedes_and_going_back_restores(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    other = replace(run, fold=2)
+    log.open_run(uri, experiment, other, "digest-a", {}, {})
+
+    def superseded() -> dict[str, bool]:
+        return {
+            f"{found.data.tags['minivess.run_digest']} {found.data.tags['minivess.fold']}": (
+                found.data.tags.get("minivess.superseded") == "true"
+            )
+            for found in _runs(uri, experiment)
+        }
+
+    first = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    second = log.open_run(uri, experiment, run, "digest-b", {}, {})
+    assert first.run_id != second.run_id
+    assert superseded() == {"digest-a 1": True, "digest-b 1": False, "digest-a 2": False}
+    back = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    assert back.run_id == first.run_id
+    assert superseded() == {"digest-a 1": False, "digest-b 1": True, "digest-a 2": False}
+
+
+def test_a_run_deleted_in_mlflow_is_made_again(uri: str, experiment: str, run: RunKey) -> None:
+    first = log.open_run(uri, experiment, run, "digest-a", PARAMS, {})
+    with connection(uri) as client:
+        client.delete_run(first.run_id)
+    again = log.open_run(uri, experiment, run, "digest-a", PARAMS, {})
+    assert again.run_id != first.run_id
+    assert not again.resumed
+
+
+def test_an_epoch_is_logged_once(uri: str, experiment: str, run: RunKey) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    for epoch in (1, 2, 3):
+        log.log_epoch(handle, epoch, {"train/loss": 1 / epoch})
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    for epoch in (2, 3, 4):
+        log.log_epoch(handle, epoch, {"train/loss": 1 / epoch, "selection/dice": epoch / 10})
+    assert _history(handle, "train/loss") == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)]
+    assert _history(handle, "selection/dice") == [(2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_no_numbers_are_refused(
+    uri: str, experiment: str, run: RunKey, value: float
+) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    with pytest.raises(ValueError, match="train/loss"):
+        log.log_epoch(handle, 1, {"train/loss": value})
+    assert _history(handle, "train/loss") == []
+
+
+def test_texts_that_mlflow_would_cut_are_refused(uri: str, experiment: str, run: RunKey) -> None:
+    with pytest.raises(ValueError, match="arch_x has 6001"):
+        log.open_run(uri, experiment, run, "digest-a", {"arch_x": "x" * 6001}, {})
+    with pytest.raises(ValueError, match="note has 8001"):
+        log.open_run(uri, experiment, run, "digest-a", {}, {"note": "x" * 8001})
+
+
+def test_more_values_than_a_batch_takes(uri: str, experiment: str, run: RunKey) -> None:
+    params: dict[str, log.Scalar] = {f"arch_{index}": index for index in range(230)}
+    tags = {f"tag{index}": str(index) for index in range(230)}
+    handle = log.open_run(uri, experiment, run, "digest-a", params, tags)
+    values = {f"train/{index}": index / 7 for index in range(1100)}
+    log.log_epoch(handle, 1, values)
+    (found,) = _runs(uri, experiment, run)
+    assert found.data.params == {name: str(value) for name, value in params.items()}
+    assert tags.items() <= found.data.tags.items()
+    assert found.data.metrics == values
+
+
+def test_a_database_locked_during_training(uri: str, experiment: str, run: RunKey) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {}, timeout_s=0.3)
+    path = sqlite_path(uri)
+    assert path is not None
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        for call in (
+            lambda: log.log_epoch(handle, 1, {"train/loss": 1.0}),
+            lambda: log.close_run(handle, "FINISHED"),
+            lambda: log.open_run(uri, experiment, run, "digest-a", {}, {}, timeout_s=0.3),
+        ):
+            with pytest.raises(MinivessError) as caught:
+                call()
+            assert caught.value.code == "MV-TRACK-001"
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    log.log_epoch(handle, 1, {"train/loss": 1.0})
+    assert _history(handle, "train/loss") == [(1, 1.0)]
+
+
+def test_a_database_deleted_during_training(uri: str, experiment: str, run: RunKey) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    path = sqlite_path(uri)
+    assert path is not None
+    path.unlink()
+    with pytest.raises(MinivessError) as caught:
+        log.log_epoch(handle, 1, {"train/loss": 1.0})
+    assert caught.value.code == "MV-TRACK-001"
+    assert not path.exists()
+
+
+@settings(deadline=None)
+@given(st.one_of(st.floats(allow_nan=False), st.integers(), st.booleans(), st.none()))
+def test_numbers_survive_as_text(value: log.Scalar) -> None:
+    assert json.loads(log.as_text(value)) == value

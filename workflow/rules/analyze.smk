@@ -1,0 +1,106 @@
+from minivess.tracking.address import shown, tracking_uri
+
+
+def tables(*names):
+    return [paths.table(ROOT, name) for name in names]
+
+
+def files_of_runs(wildcards):
+    """Everything that MLflow is to know: records, histories and metrics of all runs."""
+    checkpoints.folds.get()
+    files = []
+    for run in PLAN.runs():
+        folder = paths.run_folder(ROOT, run)
+        files += [paths.run_record(folder), paths.history(folder)]
+        files += [paths.case_metrics(folder, case) for case in PLAN.validated(run.fold)]
+    return files
+
+
+def held_out_cases(wildcards):
+    """Preprocessed cases of all folds; the test cases are in none."""
+    checkpoints.folds.get()
+    cases = [case for fold in range(PLAN.n_folds) for case in PLAN.validated(fold)]
+    return [file for case in sorted(cases) for file in prepared(case)]
+
+
+rule evaluate:
+    input:
+        paths.step_config(ROOT, "evaluate"),
+        paths.prediction(RUN, "{case}"),
+        prepared("{case}"),
+    output:
+        paths.case_metrics(RUN, "{case}"),
+    params:
+        code=wf.code("evaluate"),
+    log:
+        paths.log(ROOT, "evaluate", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
+    message:
+        "metrics of {wildcards.case}, {wildcards.model} {wildcards.loss}"
+    shell:
+        "{MINIVESS} --log {log} evaluate -e {EXPERIMENT} " + RUN_OPTIONS + " --case {wildcards.case}"
+
+
+rule baseline:
+    input:
+        held_out_cases,
+        paths.folds(ROOT),
+    output:
+        paths.baseline(ROOT),
+    params:
+        code=wf.code("baseline"),
+    log:
+        paths.log(ROOT, "baseline"),
+    message:
+        "best single threshold of each case"
+    shell:
+        "{MINIVESS} --log {log} baseline -e {EXPERIMENT}"
+
+
+rule track:
+    input:
+        files_of_runs,
+    output:
+        paths.tracked(ROOT),
+    params:
+        code=wf.code("track"),
+        store=shown(tracking_uri()),
+    log:
+        paths.log(ROOT, "track"),
+    message:
+        "MLflow gets what it lacks"
+    shell:
+        "{MINIVESS} --log {log} track -e {EXPERIMENT}"
+
+
+rule export:
+    input:
+        paths.tracked(ROOT),
+    output:
+        tables("runs", "params", "metrics", "cases", "history"),
+    params:
+        code=wf.code("export"),
+    log:
+        paths.log(ROOT, "export"),
+    message:
+        "tables from MLflow"
+    shell:
+        "{MINIVESS} --log {log} export -e {EXPERIMENT}"
+
+
+rule compare:
+    input:
+        paths.step_config(ROOT, "compare"),
+        tables("cases", "baseline"),
+    output:
+        tables("summary", "comparison"),
+        paths.summary(ROOT),
+        paths.summary_text(ROOT),
+    params:
+        code=wf.code("compare"),
+        arms=[f"{model}/{loss}" for model in PLAN.experiment.models for loss in PLAN.experiment.losses],
+    log:
+        paths.log(ROOT, "compare"),
+    message:
+        "means, intervals and tests"
+    shell:
+        "{MINIVESS} --log {log} compare -e {EXPERIMENT}"

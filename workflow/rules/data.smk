@@ -1,0 +1,125 @@
+from minivess import workflow as wf
+
+PHANTOM = PLAN.experiment.data.source == "phantom"
+PREPARED = ["image.npy", "label.npy", "foreground.npy", "case.json"]
+
+
+def prepared(case):
+    return [paths.preprocessed_case(ROOT, case) / name for name in PREPARED]
+
+
+if PHANTOM:
+
+    rule phantom:
+        input:
+            paths.step_config(ROOT, "phantom"),
+        output:
+            PLAN.made_files,
+        params:
+            code=wf.code("phantom"),
+        log:
+            paths.log(ROOT, "phantom"),
+        message:
+            "synthetic volumes"
+        shell:
+            "{MINIVESS} --log {log} data phantom -e {EXPERIMENT}"
+
+
+if PLAN.made_files and not PHANTOM:
+
+    rule unpack:
+        input:
+            PLAN.source_files,
+        output:
+            PLAN.made_files,
+        params:
+            code=wf.code("unpack"),
+        log:
+            paths.log(ROOT, "unpack"),
+        message:
+            "unpack the data set"
+        shell:
+            "{MINIVESS} --log {log} data unpack -e {EXPERIMENT}"
+
+
+rule manifest:
+    input:
+        paths.step_config(ROOT, "manifest"),
+        PLAN.made_files or PLAN.source_files,
+    output:
+        paths.manifest(ROOT),
+    params:
+        code=wf.code("manifest"),
+    log:
+        paths.log(ROOT, "manifest"),
+    message:
+        "manifest of {output}"
+    shell:
+        "{MINIVESS} --log {log} data manifest -e {EXPERIMENT}"
+
+
+rule validate:
+    input:
+        paths.step_config(ROOT, "validate"),
+        paths.manifest(ROOT),
+    output:
+        paths.validation_table(ROOT),
+        report(paths.validation_page(ROOT), category="Data", labels={"page": "validation"}),
+    params:
+        code=wf.code("validate"),
+    log:
+        paths.log(ROOT, "validate"),
+    message:
+        "validate every case"
+    shell:
+        "{MINIVESS} --log {log} data validate -e {EXPERIMENT}"
+
+
+rule accept:
+    input:
+        paths.validation_table(ROOT),
+    output:
+        paths.validation_accepted(ROOT),
+    params:
+        code=wf.code("accept"),
+    log:
+        paths.log(ROOT, "accept"),
+    message:
+        "stop here if there is an error in the data"
+    shell:
+        "{MINIVESS} --log {log} data accept -e {EXPERIMENT}"
+
+
+rule preprocess:
+    input:
+        paths.step_config(ROOT, "preprocess"),
+        paths.validation_accepted(ROOT),
+        paths.manifest(ROOT),
+    output:
+        prepared("{case}"),
+    params:
+        code=wf.code("preprocess"),
+    log:
+        paths.log(ROOT, "preprocess", "{case}"),
+    message:
+        "preprocess {wildcards.case}"
+    shell:
+        "{MINIVESS} --log {log} data preprocess -e {EXPERIMENT} --case {wildcards.case}"
+
+
+checkpoint folds:
+    input:
+        paths.step_config(ROOT, "folds"),
+        paths.validation_accepted(ROOT),
+        paths.manifest(ROOT),
+        PLAN.experiment.folds.folds_file or [],
+    output:
+        paths.folds(ROOT),
+    params:
+        code=wf.code("folds"),
+    log:
+        paths.log(ROOT, "folds"),
+    message:
+        "folds, once and for all"
+    shell:
+        "{MINIVESS} --log {log} data folds -e {EXPERIMENT}"

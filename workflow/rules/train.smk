@@ -1,0 +1,54 @@
+RUN = paths.run_folder(ROOT, "{model}/{loss}/seed{seed}/fold{fold}")
+RUN_OPTIONS = (
+    "--model {wildcards.model} --loss {wildcards.loss} "
+    "--seed {wildcards.seed} --fold {wildcards.fold}"
+)
+
+
+def cases_of_fold(wildcards):
+    """Preprocessed cases that a run trains and selects on."""
+    checkpoints.folds.get()
+    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    return [file for case in (*fold.train, *fold.selection) for file in prepared(case)]
+
+
+rule train:
+    input:
+        cases_of_fold,
+        paths.folds(ROOT),
+        lambda wildcards: paths.step_config(ROOT, f"train-{wildcards.model}"),
+    output:
+        paths.weights(RUN),
+        paths.run_record(RUN),
+        paths.history(RUN),
+    params:
+        code=wf.code("train"),
+    log:
+        paths.log(ROOT, "train", "{model}-{loss}-seed{seed}-fold{fold}"),
+    benchmark:
+        ROOT / "benchmarks/train/{model}-{loss}-seed{seed}-fold{fold}.tsv"
+    threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    message:
+        "train {wildcards.model} {wildcards.loss} seed {wildcards.seed} fold {wildcards.fold}"
+    shell:
+        "{MINIVESS} --log {log} train -e {EXPERIMENT} " + RUN_OPTIONS + " --progress plain"
+
+
+rule predict:
+    input:
+        paths.step_config(ROOT, "predict"),
+        paths.weights(RUN),
+        paths.run_record(RUN),
+        prepared("{case}"),
+    output:
+        paths.prediction(RUN, "{case}"),
+        paths.probability(RUN, "{case}"),
+    params:
+        code=wf.code("predict"),
+    log:
+        paths.log(ROOT, "predict", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
+    threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    message:
+        "predict {wildcards.case} with {wildcards.model} {wildcards.loss}"
+    shell:
+        "{MINIVESS} --log {log} predict -e {EXPERIMENT} " + RUN_OPTIONS + " --case {wildcards.case}"
