@@ -295,4 +295,3 @@ def _failed(error: MinivessError) -> int:
     log, debug = _STATE["log"], bool(_STATE["debug"])
     logs.report_error(error, log if isinstance(log, Path) else None, debug)
     return error.exit_status
-

@@ -107,6 +107,18 @@ class MinivessError(Exception):
         return "\n".join(lines)
 
 
+def closest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like `word`.
+
+    Raises:
+        IndexError: nothing is known.
+
+    >>> closest("spacing", ["case", "spacing_x_um"])
+    'spacing_x_um'
+    """
+    return difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.0)[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word nearest to a misspelt one, as a suggestion; all of them where none is near.
 

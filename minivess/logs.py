@@ -1,4 +1,4 @@
-"""What a person reads while a step runs: one line per message, and the same with times in a file."""
+"""What a person reads while a step runs, and the same with times in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files: to a temporary name beside the target, then renamed, so none is ever half there."""
+"""Writing files: to a temporary name, then renamed, so that none is ever half there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise os_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where not even the folder could be made there is nothing to remove.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: Path) -> None:

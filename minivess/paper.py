@@ -18,8 +18,8 @@ from minivess.figures import FIGURES, figure_definition
 from minivess.figures.style import metric_label
 from minivess.metrics import METRICS
 from minivess.statistics import tables
-from minivess.statistics.summary import number, p_number
 from minivess.statistics.summary import arm_names as short_names
+from minivess.statistics.summary import number, p_number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,7 +33,6 @@ TABLES = ("runs", "params", "cases", "comparison", "baseline")
 LOCK = "uv.lock"
 STATUSES = ("ok", "empty_prediction", "empty_reference", "both_empty")
 _ID = re.compile(r"10\.\d{4,9}/[^\s,;]+|\d{4}\.\d{4,5}")
-_NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True)
@@ -106,21 +105,21 @@ def signed(value: float) -> str:
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """The interval of a row in brackets, unbroken at the end of a line.
+    """The interval of a row in parentheses.
 
-    >>> interval({"ci_low": 0.5, "ci_high": 0.75}).replace(_NO_BREAK, " ")
-    '[0.500, 0.750]'
+    >>> interval({"ci_low": -0.5, "ci_high": 0.75})
+    '(−0.500, 0.750)'
     """
     if row["ci_low"] is None:
-        return f"[no{_NO_BREAK}interval]"
+        return "(no interval)"
     low, high = (number(row[end]).replace("-", "−") for end in ("ci_low", "ci_high"))
-    return f"[{low},{_NO_BREAK}{high}]"
+    return f"({low}, {high})"
 
 
 def mean(arm: Mapping[str, Any], metric: str) -> str:
     """Mean of a metric in an arm of summary.json, with its interval and unit, for a sentence."""
     row = arm["metrics"][metric]
-    unit = "" if row["unit"] == "1" else f"{_NO_BREAK}µm"
+    unit = "" if row["unit"] == "1" else "\u00a0µm"
     return f"{number(row['mean'])}{unit} {interval(row)}"
 
 
@@ -170,7 +169,7 @@ def arms_table(results: Results, metrics: Sequence[str]) -> str:
         shown = [f"{number(cell['mean'])} {interval(cell)}" for cell in cells]
         rows.append([arm_name(results, arm), *shown])
     header = ["Arm", *(metric_label(metric) + _arrow(metric) for metric in metrics)]
-    return pipe_table(header, rows, [2] * len(header))
+    return pipe_table(header, rows, [3, *[2] * len(metrics)])
 
 
 def status_table(results: Results) -> str:
@@ -187,7 +186,7 @@ def status_table(results: Results) -> str:
         for arm in results.arms
     ]
     header = ["Arm", "Predictions", *(status.replace("_", " ") for status in STATUSES)]
-    return pipe_table(header, rows, [2] * len(header))
+    return pipe_table(header, rows, [3, *[2] * (len(header) - 1)])
 
 
 def comparison_table(results: Results, metrics: Sequence[str]) -> str:
@@ -210,7 +209,7 @@ def comparison_table(results: Results, metrics: Sequence[str]) -> str:
     if not rows:
         rows.append(["none", "the experiment has one arm", "", "", "", ""])
     header = ["Metric", "Arms", "Mean difference", "Cases", "*p*", "*p* (Holm)"]
-    return pipe_table(header, rows, [2, 4, 4, 1, 1, 2])
+    return pipe_table(header, rows, [2, 6, 4, 1, 2, 2])
 
 
 def comparisons(results: Results, metric: str) -> list[dict[str, Any]]:
@@ -227,13 +226,13 @@ def definitions_table(bibliography: Path) -> str:
             definition.unit.replace("um", "µm"),
             definition.better,
             definition.meaning,
-            definition.empty_rule,
+            definition.empty_rule.replace(" um", " µm"),
             citation(definition.source, bibliography),
         ]
         for definition in METRICS.values()
     ]
     header = ["Metric", "Unit", "Better", "Definition", "Empty masks", "Source"]
-    return pipe_table(header, rows, [2, 1, 1, 5, 4, 3])
+    return pipe_table(header, rows, [3, 2, 2, 6, 5, 4])
 
 
 def runs_table(results: Results) -> str:
@@ -272,8 +271,8 @@ def parameter(results: Results, model: str, name: str) -> list[str]:
     return chosen["value"].unique().sort().to_list()
 
 
-def described(texts: Mapping[str, str], name: str, kind: str) -> str:
-    """The manuscript's text on a loss, network, source or the like.
+def described[T](texts: Mapping[str, T], name: str, kind: str) -> T:
+    """What the manuscript has on a loss, network, source or the like.
 
     Raises:
         MinivessError: MV-CONFIG-003 where the manuscript has none.

@@ -14,7 +14,7 @@ from minivess.config.load import resolve, write_step_files
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
 from minivess.data.sources import list_cases, source_files
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, nearest
 from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.types import RunKey
 
@@ -130,14 +130,14 @@ def check_uses(experiment: Experiment) -> None:
     Raises:
         MinivessError: MV-CONFIG-003.
     """
-    from minivess.errors import nearest
     from minivess.losses import LOSSES
     from minivess.metrics import METRICS
     from minivess.models import ADAPTERS
 
-    wanted = [("loss", name, LOSSES) for name in experiment.losses]
-    wanted += [("architecture", m.architecture, ADAPTERS) for m in experiment.models.values()]
-    wanted += [("metric", experiment.statistics.primary_metric, METRICS)]
+    wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
+    models = experiment.models.values()
+    wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
+    wanted += [("metric", experiment.statistics.primary_metric, list(METRICS))]
     for kind, name, known in wanted:
         if name not in known:
             raise MinivessError(
@@ -149,7 +149,7 @@ def check_uses(experiment: Experiment) -> None:
 
 
 def forget_missing_store(root: Path) -> None:
-    """Where the SQLite store is gone, tracked.json is no longer true: remove it, so it is refilled."""
+    """Remove tracked.json where the SQLite store is gone: it is no longer true."""
     database = sqlite_path(tracking_uri())
     if database is not None and not database.exists():
         paths.tracked(root).unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def gpu_count(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:
 
 
 def job_threads(experiment: Experiment, cores: int) -> int:
-    """Cores that one training or prediction reserves: all of them where it has the GPU to itself."""
+    """Cores that one training or prediction reserves: all, where it has the GPU to itself."""
     if experiment.compute.device != "cpu" and gpu_count() > 0:
         return cores
     return experiment.compute.threads

@@ -1,1 +1,1 @@
-
+"""The configuration: schema, presets, loading."""

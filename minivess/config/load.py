@@ -17,7 +17,7 @@ from minivess.errors import MinivessError, nearest
 
 EXPERIMENTS = Path("configs/experiment")
 
-# What each step reads. A change of any other section leaves the step's file, and its outputs, alone.
+# What each step reads: a change of any other section leaves its file and its outputs alone.
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "phantom": ("phantom",),
     "manifest": ("data", "phantom"),
@@ -293,13 +293,11 @@ def load_step(path: Path) -> Experiment:
         MinivessError: MV-CONFIG-005 not YAML.
     """
     values = read_yaml(path)
-    experiment = Experiment.model_construct()
-    sections = {
-        key: TypeAdapter(Experiment.model_fields[key].annotation).validate_python(value)
-        for key, value in values.items()
-    }
+    experiment = Experiment.model_construct(name="")
     experiment.__dict__.clear()
-    experiment.__dict__.update(sections)
+    for key, value in values.items():
+        kind: Any = Experiment.model_fields[key].annotation
+        experiment.__dict__[key] = TypeAdapter(kind).validate_python(value)
     return experiment
 
 

@@ -1,1 +1,1 @@
-
+"""From source volumes to training patches."""

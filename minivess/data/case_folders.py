@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from minivess import paths
-from minivess.data.sources import CASE_NAME, CASE_NAME_RULE, SourceCase, nearest, unusable
-from minivess.errors import MinivessError
+from minivess.data.sources import CASE_NAME, CASE_NAME_RULE, SourceCase, unusable
+from minivess.errors import MinivessError, closest
 
 if TYPE_CHECKING:
     from minivess.config.schema import DataConfig
@@ -245,7 +245,7 @@ def nnunet_cases(path: Path, root: Path, data: DataConfig) -> Listing:
             path / "imagesTr",
             ", ".join(others[:_SHOWN]) + f" ({len(others)} files)",
             "one file <case>_0000 of each case",
-            f"keep one channel per case and name its file like {nearest(others[0], single)}_0000",
+            f"keep one channel per case and name its file like {closest(others[0], single or others)}_0000",
         )
     pairs = sorted(single.keys() & labels.keys())
     alone = sorted(single.keys() ^ labels.keys())

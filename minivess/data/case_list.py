@@ -12,10 +12,9 @@ from minivess.data.sources import (
     CASE_NAME_RULE,
     SourceCase,
     SpacingUnit,
-    nearest,
     unusable,
 )
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, closest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +116,7 @@ def _lines(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
 def _check_header(header: list[str], problems: _Problems) -> None:
     for name in header:
         if name and name not in COLUMNS:
-            guess = nearest(name, COLUMNS)
+            guess = closest(name, COLUMNS)
             problems.add(
                 f"unknown column {name!r}", f"rename {name!r} to {guess!r} or remove the column"
             )

@@ -146,7 +146,7 @@ def _too_few(found: int, n_folds: int) -> MinivessError:
         what=f"{found} group(s) are too few for {n_folds} folds",
         where="folds",
         found=f"{found} groups of cases",
-        expected=f"at least {max(n_folds, 3)}: one for each fold, two to train and select on",
+        expected=f"at least {max(n_folds, 4)}: in every fold two others to train and select on",
         fix=f"set n_folds to {max(2, found - 1)} or fewer, or add cases",
     )
 

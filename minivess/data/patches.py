@@ -47,7 +47,9 @@ def check_patch_size(size: Shape, divisor: Shape, cases: Sequence[PreparedCase])
             fix=f"set patch_size to [{', '.join(str(value) for value in fitting)}] or smaller",
         )
     if any(length % step for length, step in zip(size, divisor, strict=True)):
-        valid = [max(step, length // step * step) for length, step in zip(size, divisor, strict=True)]
+        valid = [
+            max(step, length // step * step) for length, step in zip(size, divisor, strict=True)
+        ]
         raise MinivessError(
             "MV-PATCH-002",
             what="the network cannot divide the patch",

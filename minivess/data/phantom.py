@@ -135,7 +135,7 @@ def _cell_bodies(
 ) -> FloatArray:
     """Bright round structures that are no vessels: what a threshold cannot tell from them."""
     extent = np.array(shape) * spacing
-    count = int(round(np.prod(extent) / 40_000.0))
+    count = round(float(np.prod(extent)) / 40_000.0)
     field = np.zeros(shape)
     for _ in range(count):
         centre = rng.uniform(0, 1, 3) * extent

@@ -21,7 +21,7 @@ IMAGE, LABEL, FOREGROUND, CASE = "image.npy", "label.npy", "foreground.npy", "ca
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How intensities became network input: clip to [low, high], subtract shift, divide by scale."""
+    """How intensities became input: clip to [low, high], subtract shift, divide by scale."""
 
     low: float
     high: float
@@ -134,8 +134,12 @@ def open_case(folder: Path) -> PreparedCase:
         )
     facts = json.loads((folder / CASE).read_text(encoding="utf-8"))
     x, y, z = facts["shape"]
-    arrays = [np.load(folder / name, mmap_mode="r") for name in (IMAGE, LABEL, FOREGROUND)]
     affine = np.array(facts["affine"]).reshape(4, 4)
     return PreparedCase(
-        facts["case"], facts["group"], *arrays, Geometry((x, y, z), affine, facts["unit_um"])
+        case=facts["case"],
+        group=facts["group"],
+        image=np.load(folder / IMAGE, mmap_mode="r"),
+        label=np.load(folder / LABEL, mmap_mode="r"),
+        foreground=np.load(folder / FOREGROUND, mmap_mode="r"),
+        geometry=Geometry((x, y, z), affine, facts["unit_um"]),
     )

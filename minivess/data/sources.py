@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from minivess import paths
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, closest
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
@@ -44,16 +43,6 @@ class SourceCase:
 
 # the cases, and names of files without partner that data.exclude may name as well
 type Listing = tuple[list[SourceCase], list[str]]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like this one, or the empty string where none is known.
-
-    >>> nearest("grup", ["case", "image", "group"])
-    'group'
-    """
-    matches = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.0)
-    return matches[0] if matches else ""
 
 
 def unusable(what: str, where: Path | str, found: str, expected: str, fix: str) -> MinivessError:
@@ -161,7 +150,7 @@ def check_exclude(experiment: Experiment, known: set[str]) -> None:
     """Raise MV-CONFIG-004 where `data.exclude` names a case that is not known."""
     unknown = sorted(set(experiment.data.exclude) - known)
     if unknown:
-        guesses = "; ".join(f"{name}: did you mean {nearest(name, known)}?" for name in unknown)
+        guesses = "; ".join(f"{name}: did you mean {closest(name, known)}?" for name in unknown)
         raise MinivessError(
             "MV-CONFIG-004",
             what="data.exclude names cases that do not exist",

@@ -40,8 +40,10 @@ def _same_file(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
                 texts = [
                     f"the {kind} of {row['case']} is byte for byte that of {other}",
                     "every volume and every label once",
-                    f"name the right {kind} of {row['case']}, or leave one of the cases out with "
-                    f"data.exclude: [{row['case']}]",
+                    (
+                        f"name the right {kind} of {row['case']}, or leave one of the cases out "
+                        f"with data.exclude: [{row['case']}]"
+                    ),
                 ]
                 yield _problem("error", "MV-DATA-012", row["case"], row[kind], texts)
 
@@ -59,8 +61,10 @@ def _groups(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
         texts = [
             f"{n_groups} groups among {len(rows)} cases"
             + (f", without the {len(locked)} of the test cases" if locked else ""),
-            f"at least {needed} groups for {folds.n_folds} folds: one in each, two others to train "
-            "and to select on",
+            (
+                f"at least {needed} groups for {folds.n_folds} folds: one in each, two others "
+                "to train and to select on"
+            ),
             (f"set folds.n_folds: {n_groups}, or " if n_groups >= 3 else "")
             + "add cases, or give independent volumes groups of their own",
         ]
@@ -79,8 +83,10 @@ def _patch(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
             texts = [
                 f"{size} voxels along {'xyz'[axis]}; {case} has {shape[axis]} ({listed(shape)})",
                 f"at most {shape[axis]} voxels along {'xyz'[axis]}",
-                f"lower patches.patch_size along {'xyz'[axis]} to a size up to {shape[axis]} that "
-                f"the network can divide, or leave {case} out with data.exclude",
+                (
+                    f"lower patches.patch_size along {'xyz'[axis]} to a size up to {shape[axis]} "
+                    f"that the network can divide, or leave {case} out with data.exclude"
+                ),
             ]
             yield _problem("error", "MV-PATCH-001", case, image, texts)
 

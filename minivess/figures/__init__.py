@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, nearest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,13 +102,12 @@ def figure_definition(name: str) -> FigureDefinition:
     """
     if name in FIGURES:
         return FIGURES[name]
-    near = difflib.get_close_matches(name, FIGURES, n=1, cutoff=0.0)
     raise MinivessError(
         "MV-CONFIG-003",
         what=f"there is no figure called {name}",
         found=name,
         expected="one of " + ", ".join(sorted(FIGURES)),
-        fix=f"did you mean {near[0]}?",
+        fix=nearest(name, FIGURES),
     )
 
 

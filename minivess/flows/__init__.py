@@ -1,1 +1,1 @@
-
+"""Whole experiments, asked of Snakemake."""

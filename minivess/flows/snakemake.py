@@ -1,4 +1,4 @@
-"""The one caller of Snakemake: builds its command, runs it in a process group, shows what failed."""
+"""The one caller of Snakemake: its command, its process group, what failed."""
 
 from __future__ import annotations
 

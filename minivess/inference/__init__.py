@@ -1,1 +1,1 @@
-
+"""Prediction with a trained network."""

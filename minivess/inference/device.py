@@ -74,11 +74,8 @@ def choose_precision(
 
     if config.profile == "strict":
         return None, Decision("sys_precision", "float32", "profile strict")
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
-    else:
-        able = cpu_has_bfloat16()
-    if able:
+    on_gpu = device.type == "cuda"
+    if torch.cuda.is_bf16_supported() if on_gpu else cpu_has_bfloat16():
         return torch.bfloat16, Decision("sys_precision", "bfloat16", "profile fast, device has it")
     return None, Decision("sys_precision", "float32", "profile fast, but no bfloat16 on the device")
 

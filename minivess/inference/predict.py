@@ -14,10 +14,10 @@ from minivess.config.schema import ComputeConfig, InferenceConfig, ModelConfig
 from minivess.data.preprocess import PreparedCase
 from minivess.data.volume import write_volume
 from minivess.errors import MinivessError
+from minivess.inference.device import choose_device, choose_precision
 from minivess.inference.sliding_window import predict_probability, window_for
 from minivess.models import build_adapter
 from minivess.models.weights import load_weights
-from minivess.inference.device import choose_device, choose_precision
 from minivess.types import BoolArray, Float32Array, Shape
 
 if TYPE_CHECKING:

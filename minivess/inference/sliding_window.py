@@ -46,7 +46,7 @@ def predict_probability(
     implementation.
     """
     import torch
-    from monai.inferers import sliding_window_inference
+    from monai.inferers.utils import sliding_window_inference
 
     device = next(network.parameters()).device
 
@@ -66,7 +66,8 @@ def predict_probability(
             overlap=overlap,
             mode="gaussian",
         )
-    probability = blended[0, 0].cpu().numpy()[inner]  # type: ignore[index]
+    assert isinstance(blended, torch.Tensor)  # one output, one tensor
+    probability = blended[0, 0].cpu().numpy()[inner]
     return np.ascontiguousarray(np.clip(probability, 0.0, 1.0), dtype=np.float32)
 
 

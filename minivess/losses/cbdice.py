@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from minivess.losses import Loss
 
+
 def _distance(mask: torch.Tensor) -> torch.Tensor:
     """Euclidean distance to the background in voxels, for each sample of (B, 1, x, y, z)."""
     import numpy as np
@@ -37,7 +38,7 @@ def _distance(mask: torch.Tensor) -> torch.Tensor:
 def radius_weights(
     mask: torch.Tensor, skeleton: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights of mask, of radius on the mask, and of the skeleton: Q_V, Q_SV and Q_S of the paper.
+    """Weights of mask, radius and skeleton: Q_V, Q_SV and Q_S of the paper.
 
     Args:
         mask: (B, 1, x, y, z) probability or label; its values above 0.5 define the radii.
@@ -46,8 +47,8 @@ def radius_weights(
     Returns three tensors of that shape; gradients flow through `mask` and `skeleton`, not through
     the distances.
 
-    Source: Shi et al. 2024, Section 2.2, with the subtractive inverse of the radius, squared in three
-    dimensions, that the authors released.
+    Source: Shi et al. 2024, Section 2.2, with the subtractive inverse of the radius, squared in
+    three dimensions, that the authors released.
     """
     import torch
 
@@ -58,7 +59,7 @@ def radius_weights(
         radius = distance * on_skeleton
         largest = radius.amax(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1.0)
         depth = distance.minimum(largest) / largest
-        # The thinner the vessel the larger its weight, 1 at the thickest place of a tube of radius 1.
+        # The thinner the vessel, the larger its weight.
         thinness = ((largest - radius + 1.0) / largest) ** 2 * on_skeleton
     return depth * mask, radius / largest * mask, thinness * skeleton
 

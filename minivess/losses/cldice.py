@@ -16,9 +16,11 @@ def _erode(volume: torch.Tensor) -> torch.Tensor:
     from torch.nn import functional
 
     negative = -volume
-    return -functional.max_pool3d(negative, (3, 1, 1), 1, (1, 0, 0)).maximum(
-        functional.max_pool3d(negative, (1, 3, 1), 1, (0, 1, 0))
-    ).maximum(functional.max_pool3d(negative, (1, 1, 3), 1, (0, 0, 1)))
+    return (
+        -functional.max_pool3d(negative, (3, 1, 1), 1, (1, 0, 0))
+        .maximum(functional.max_pool3d(negative, (1, 3, 1), 1, (0, 1, 0)))
+        .maximum(functional.max_pool3d(negative, (1, 1, 3), 1, (0, 0, 1)))
+    )
 
 
 def _dilate(volume: torch.Tensor) -> torch.Tensor:

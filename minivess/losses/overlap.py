@@ -19,7 +19,7 @@ def dice_ce(config: LossConfig) -> Loss:
     Source: MONAI's DiceCELoss (softmax, background left out of the Dice term, smoothing 1e-5).
     """
     import torch
-    from monai.losses import DiceCELoss
+    from monai.losses.dice import DiceCELoss
 
     del config  # its keys concern skeleton losses
     criterion = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)

@@ -50,7 +50,7 @@ class DynUNetAdapter(ModelAdapter):
 
     def build(self) -> torch.nn.Module:
         """See `ModelAdapter.build`."""
-        from monai.networks.nets import DynUNet
+        from monai.networks.nets.dynunet import DynUNet
 
         kernels, strides = self._topology()
         network: torch.nn.Module = DynUNet(

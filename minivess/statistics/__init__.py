@@ -1,1 +1,1 @@
-
+"""Tables and comparisons over cases."""

@@ -1,4 +1,4 @@
-"""The tables of an experiment: columns, types, meaning. Pandera checks them on writing and reading."""
+"""The tables of an experiment: columns, types and meaning, checked by Pandera."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def baseline(root: Path) -> None:
     folds = read_folds(paths.folds(root)).folds
     for case in sorted(case for fold in folds for case in fold.validation):
         prepared = open_case(paths.preprocessed_case(root, case))
-        threshold, dice = best_threshold(
-            np.asarray(prepared.image), np.asarray(prepared.label) > 0
-        )
+        threshold, dice = best_threshold(np.asarray(prepared.image), np.asarray(prepared.label) > 0)
         rows.append({"case": case, "threshold": threshold, "dice": dice})
     output.write_parquet(tables.from_rows("baseline", rows), paths.baseline(root))
     mean = sum(float(str(row["dice"])) for row in rows) / len(rows)

@@ -72,8 +72,6 @@ def predict(root: Path, key: RunKey, case: str) -> None:
     prepare_torch(config.compute)
     run = paths.run_folder(root, key)
     prepared = open_case(paths.preprocessed_case(root, case))
-    probability, mask = predict_case(
-        load_network(run), prepared, config.inference, config.compute
-    )
+    probability, mask = predict_case(load_network(run), prepared, config.inference, config.compute)
     write_prediction(run, prepared, probability, mask)
     say(f"{key} {case}: {mask.mean():.2%} of the volume is vessel")

@@ -1,1 +1,1 @@
-
+"""MLflow, the export from it, and queries over the export."""

@@ -1,1 +1,1 @@
-
+"""Training of one run."""

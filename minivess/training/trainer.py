@@ -14,12 +14,12 @@ from minivess.config.schema import AugmentConfig, ComputeConfig, PatchConfig, Tr
 from minivess.data.augment import training_patch
 from minivess.data.patches import check_patch_size
 from minivess.data.preprocess import PreparedCase
+from minivess.inference.device import choose_device, choose_precision
 from minivess.inference.sliding_window import predict_probability
 from minivess.models.adapter import ModelAdapter
 from minivess.models.weights import weights_of
 from minivess.seeding import torch_seeded
 from minivess.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from minivess.inference.device import choose_device, choose_precision
 from minivess.training.progress import EpochRow, clock
 
 if TYPE_CHECKING:
@@ -144,11 +144,11 @@ def train_epoch(
     steps = per_epoch * task.training.epochs
     network.train()
     total, rate = 0.0, 0.0
-    for index, (images, labels) in enumerate(batches(task, epoch)):
+    for index, batch in enumerate(batches(task, epoch)):
         rate = learning_rate((epoch - 1) * per_epoch + index, steps, task.training)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images, labels = images.to(device), labels.to(device)
+        images, labels = batch[0].to(device), batch[1].to(device)
         # Dropout, where a network has it, draws from the global generator.
         with (
             torch_seeded(task.seed, "forward", task.fold, epoch, index),
@@ -158,7 +158,7 @@ def train_epoch(
         weighted = zip(head_weights(len(heads)), heads, strict=True)
         loss = torch.stack([weight * task.loss(head, labels) for weight, head in weighted]).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
         optimizer.step()
         total += float(loss.detach())

@@ -21,9 +21,7 @@ FAST = StatisticsConfig(bootstrap_resamples=49, permutation_resamples=49)
 TWO_ARMS: Arms = (("net", "dice_ce"), ("net", "cldice"))
 
 
-def make_inputs(
-    arms: Arms = TWO_ARMS, n_cases: int = 5, epochs: int = 4
-) -> FigureInputs:
+def make_inputs(arms: Arms = TWO_ARMS, n_cases: int = 5, epochs: int = 4) -> FigureInputs:
     """Tables and slices; the last case of the first arm failed."""
     random = seeding.generator(0, "figure-tests")
     cases: list[dict[str, object]] = []
@@ -50,11 +48,7 @@ def make_inputs(
         for fold in range(2):
             for epoch in range(1, epochs + 1):
                 for name in ("train/loss", "selection/dice"):
-                    value = (
-                        1 / epoch
-                        if name == "train/loss"
-                        else 1 - 1 / (epoch + 1 + fold)
-                    )
+                    value = 1 / epoch if name == "train/loss" else 1 - 1 / (epoch + 1 + fold)
                     history.append(
                         {
                             **run,
@@ -66,8 +60,7 @@ def make_inputs(
                     )
     table = tables.from_rows("cases", cases)
     baseline: list[dict[str, object]] = [
-        {"case": f"mv{index:02d}", "threshold": 0.5, "dice": 0.4}
-        for index in range(n_cases)
+        {"case": f"mv{index:02d}", "threshold": 0.5, "dice": 0.4} for index in range(n_cases)
     ]
     return FigureInputs(
         tables={

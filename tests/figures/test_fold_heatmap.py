@@ -25,14 +25,10 @@ def test_means_by_hand(inputs: FigureInputs) -> None:
 
 
 def test_arm_without_a_fold(inputs: FigureInputs) -> None:
-    cases = inputs.tables["cases"].filter(
-        ~((pl.col("fold") == 1) & (pl.col("loss") == "cldice"))
-    )
+    cases = inputs.tables["cases"].filter(~((pl.col("fold") == 1) & (pl.col("loss") == "cldice")))
     _, means = fold_means(cases, "dice", inputs.arms)
     assert np.isnan(means).tolist() == [[False, False], [False, True]]
-    figure = draw(
-        FigureInputs({"cases": cases}, inputs.statistics, inputs.arms), FigureConfig()
-    )
+    figure = draw(FigureInputs({"cases": cases}, inputs.statistics, inputs.arms), FigureConfig())
     assert [text.get_text() for text in figure.axes[0].texts][-1] == "no cases"
 
 

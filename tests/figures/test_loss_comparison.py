@@ -27,9 +27,7 @@ def test_all_cases_means_and_baseline_are_there(inputs: FigureInputs) -> None:
         assert marks[row].get_xdata() == pytest.approx(summary["mean"].to_list())
     dashed = [line for line in dice.lines if line.get_linestyle() == "--"]
     assert np.asarray(dashed[0].get_xdata()) == pytest.approx([0.4, 0.4])
-    assert all(
-        line.get_linestyle() != "--" for axes in figure.axes[1:] for line in axes.lines
-    )
+    assert all(line.get_linestyle() != "--" for axes in figure.axes[1:] for line in axes.lines)
 
 
 def test_baseline_is_over_the_evaluated_cases(inputs: FigureInputs) -> None:
@@ -46,10 +44,7 @@ def test_baseline_is_over_the_evaluated_cases(inputs: FigureInputs) -> None:
 
 
 def test_log_scale_only_with_outliers(inputs: FigureInputs) -> None:
-    scales = {
-        axes.get_title(): axes.get_xscale()
-        for axes in draw(inputs, FigureConfig()).axes
-    }
+    scales = {axes.get_title(): axes.get_xscale() for axes in draw(inputs, FigureConfig()).axes}
     assert scales["MASD (µm)"] == "symlog"
     assert scales["Dice"] == "linear"
     ok = inputs.tables["cases"].filter(status="ok")

@@ -16,9 +16,7 @@ from minivess.figures.style import GREY, save
 
 def test_a_line_joins_the_values_of_each_case(inputs: FigureInputs) -> None:
     axes = draw(inputs, FigureConfig()).axes[0]
-    lines = [
-        np.asarray(line.get_ydata()) for line in axes.lines if line.get_color() == GREY
-    ]
+    lines = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_color() == GREY]
     values = inputs.tables["cases"].filter(metric="dice")
     for index, case in enumerate(sorted(values["case"].unique())):
         own = values.filter(case=case)
@@ -30,9 +28,7 @@ def test_case_that_one_arm_lacks_is_drawn_where_it_is(inputs: FigureInputs) -> N
     cases = inputs.tables["cases"].filter(
         ~((pl.col("case") == "mv00") & (pl.col("loss") == "cldice"))
     )
-    changed = FigureInputs(
-        {**inputs.tables, "cases": cases}, inputs.statistics, inputs.arms
-    )
+    changed = FigureInputs({**inputs.tables, "cases": cases}, inputs.statistics, inputs.arms)
     axes = draw(changed, FigureConfig()).axes[0]
     sizes = [len(np.asarray(points.get_offsets())) for points in axes.collections]
     assert sizes == [5, 4]

@@ -113,9 +113,7 @@ def test_images_are_in_um_with_x_to_the_right(inputs: FigureInputs) -> None:
 
 
 @pytest.mark.parametrize(("n_arms", "panels"), [(1, 12), (2, 18), (3, 24), (6, 42)])
-def test_number_of_panels(
-    n_arms: int, panels: int, inputs_of: Callable[..., FigureInputs]
-) -> None:
+def test_number_of_panels(n_arms: int, panels: int, inputs_of: Callable[..., FigureInputs]) -> None:
     arms = tuple(("net", f"loss{index}") for index in range(n_arms))
     figure = draw(inputs_of(arms), FigureConfig())
     assert len(figure.axes) == panels

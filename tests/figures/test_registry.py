@@ -39,10 +39,7 @@ LONG = tuple(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {
-        p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.iterdir())
-    }
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
 
 
 def test_registry_is_the_configuration() -> None:
@@ -67,10 +64,10 @@ def test_missing_table(inputs: FigureInputs) -> None:
 
 
 def test_importing_the_registry_is_light() -> None:
-    code = "import sys, minivess.figures; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    code = (
+        "import sys, minivess.figures; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -126,9 +123,7 @@ def shown_ticks(axis: Axis, renderer: RendererAgg) -> list[Bbox]:
     return [
         tick.label1.get_window_extent(renderer)
         for tick in axis.get_major_ticks()
-        if tick.label1.get_visible()
-        and tick.label1.get_text()
-        and low <= tick.get_loc() <= high
+        if tick.label1.get_visible() and tick.label1.get_text() and low <= tick.get_loc() <= high
     ]
 
 
@@ -160,9 +155,7 @@ def test_texts_stay_inside_and_apart(
         for boxes in ticks.values():
             for left, right in itertools.pairwise(boxes):
                 assert not left.overlaps(right)
-        labels = [
-            t for t in (axes.title, axes.xaxis.label, axes.yaxis.label) if t.get_text()
-        ]
+        labels = [t for t in (axes.title, axes.xaxis.label, axes.yaxis.label) if t.get_text()]
         boxes = [text.get_window_extent(renderer) for text in labels]
         for box in itertools.chain(boxes, *ticks.values()):
             assert box.x0 >= -1

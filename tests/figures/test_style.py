@@ -69,9 +69,7 @@ def test_the_readers_matplotlib_settings_have_no_part(tmp_path: Path) -> None:
         style.save(small_figure(), tmp_path / "b" / "one", [])
     for suffix in style.METADATA:
         name = f"one.{suffix}"
-        assert (tmp_path / "a" / name).read_bytes() == (
-            tmp_path / "b" / name
-        ).read_bytes()
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 @given(st.text("ab_-/ ", max_size=60), st.floats(5, 60))

@@ -25,12 +25,7 @@ def test_a_thin_line_per_run_and_a_thick_mean(inputs: FigureInputs) -> None:
         for fold in range(2):
             values = own.filter(fold=fold).sort("epoch")["value"].to_list()
             assert np.asarray(thin[fold].get_ydata()) == pytest.approx(values)
-        mean = (
-            own.group_by("epoch")
-            .agg(pl.col("value").mean())
-            .sort("epoch")["value"]
-            .to_list()
-        )
+        mean = own.group_by("epoch").agg(pl.col("value").mean()).sort("epoch")["value"].to_list()
         assert np.asarray(thick[0].get_ydata()) == pytest.approx(mean)
         assert thin[0].get_color() == thick[0].get_color() != thick[1].get_color()
 

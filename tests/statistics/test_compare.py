@@ -72,9 +72,7 @@ def test_summarise_counts_failed_values_and_keeps_them() -> None:
 
 
 @pytest.mark.parametrize(("values", "sd"), [([0.7], None), ([0.7, 0.7, 0.7], 0.0)])
-def test_no_interval_of_one_or_equal_values(
-    values: list[float], sd: float | None
-) -> None:
+def test_no_interval_of_one_or_equal_values(values: list[float], sd: float | None) -> None:
     table = compare.summarise(cases_table(one_arm(values)), FAST)
     row = table.row(0, named=True)
     assert (row["ci_low"], row["ci_high"], row["ci_method"]) == (None, None, "none")
@@ -89,9 +87,7 @@ def test_degenerate_bca_is_said_to_be_none() -> None:
 
 def test_interval_is_scipys() -> None:
     values = np.array([0.2, 0.5, 0.55, 0.7, 0.71, 0.9])
-    config = StatisticsConfig(
-        confidence=0.9, bootstrap_resamples=499, statistics_seed=3
-    )
+    config = StatisticsConfig(confidence=0.9, bootstrap_resamples=499, statistics_seed=3)
     expected = scipy.stats.bootstrap(
         (values,),
         np.mean,
@@ -111,9 +107,7 @@ def test_interval_covers_the_true_mean() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for index in range(200):
-        low, high = compare.mean_interval(
-            rng.normal(3.0, 1.0, 20), FAST, "cover", str(index)
-        )
+        low, high = compare.mean_interval(rng.normal(3.0, 1.0, 20), FAST, "cover", str(index))
         assert low is not None
         assert high is not None
         hits += low <= 3.0 <= high
@@ -133,9 +127,7 @@ def test_interval_covers_the_true_mean() -> None:
     ],
 )
 def test_exact_p_values(differences: list[float], p: float) -> None:
-    assert compare.sign_flip_p(
-        np.array(differences), StatisticsConfig()
-    ) == pytest.approx(p)
+    assert compare.sign_flip_p(np.array(differences), StatisticsConfig()) == pytest.approx(p)
 
 
 @settings(deadline=None, max_examples=30)
@@ -144,8 +136,7 @@ def test_p_value_against_own_enumeration(differences: list[int]) -> None:
     observed = abs(sum(differences))
     flips = list(itertools.product((1, -1), repeat=len(differences)))
     extreme = sum(
-        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True)))
-        >= observed
+        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= observed
         for signs in flips
     )
     p = compare.sign_flip_p(np.array(differences, dtype=float), StatisticsConfig())
@@ -176,9 +167,7 @@ def test_exact_where_resamples_and_the_observed_one_enumerate_all() -> None:
 def test_p_values_are_uniform_without_a_difference() -> None:
     rng = np.random.default_rng(0)
     p_values = [
-        compare.sign_flip_p(
-            rng.normal(size=9), StatisticsConfig(permutation_resamples=999)
-        )
+        compare.sign_flip_p(rng.normal(size=9), StatisticsConfig(permutation_resamples=999))
         for _ in range(300)
     ]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
@@ -227,9 +216,7 @@ def test_compare_corrects_within_each_metric() -> None:
     dice = table.filter(pl.col("metric") == "dice")
     pairs = dice.select("model_a", "loss_a", "model_b", "loss_b").rows()
     assert pairs == [(*A, *B), (*A, *C), (*B, *C)]
-    assert dice["p_holm"].to_list() == pytest.approx(
-        compare.holm(dice["p_value"].to_list())
-    )
+    assert dice["p_holm"].to_list() == pytest.approx(compare.holm(dice["p_value"].to_list()))
     nsd = table.filter(pl.col("metric") == "nsd")
     assert nsd["p_holm"].to_list() == nsd["p_value"].to_list()
 
@@ -264,9 +251,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 
 
 @settings(deadline=None, max_examples=15)
-@given(
-    st.randoms(use_true_random=False), st.lists(st.floats(0, 1), min_size=6, max_size=6)
-)
+@given(st.randoms(use_true_random=False), st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_row_order_does_not_matter(random, values: list[float]) -> None:  # type: ignore[no-untyped-def]
     arms = {
         arm: {f"c{i}": [values[i], values[(i + k) % 6] / 3] for i in range(6)}
@@ -283,9 +268,7 @@ def test_row_order_does_not_matter(random, values: list[float]) -> None:  # type
 def test_seed_decides() -> None:
     cases = cases_table(one_arm([0.1, 0.4, 0.5, 0.9, 0.95]))
     again = StatisticsConfig(bootstrap_resamples=199, permutation_resamples=199)
-    other = StatisticsConfig(
-        bootstrap_resamples=199, permutation_resamples=199, statistics_seed=1
-    )
+    other = StatisticsConfig(bootstrap_resamples=199, permutation_resamples=199, statistics_seed=1)
     assert compare.summarise(cases, FAST).equals(compare.summarise(cases, again))
     assert not compare.summarise(cases, FAST).equals(compare.summarise(cases, other))
 

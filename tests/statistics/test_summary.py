@@ -48,8 +48,7 @@ def make(
     ]
     cases = tables.from_rows("cases", rows)
     baseline: list[dict[str, object]] = [
-        {"case": case, "threshold": 0.5, "dice": value}
-        for case, value in BASELINE.items()
+        {"case": case, "threshold": 0.5, "dice": value} for case, value in BASELINE.items()
     ]
     return {
         "cases": cases,
@@ -109,9 +108,7 @@ def test_no_cases() -> None:
 
 
 def test_text_has_what_it_promises() -> None:
-    text = summary.summary_text(
-        numbers(), "results/demo/figures", "results/demo/report.html"
-    )
+    text = summary.summary_text(numbers(), "results/demo/figures", "results/demo/report.html")
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "0.700" in rows["cldice"]
     assert "0.467" in rows["dice_ce"]
@@ -148,9 +145,7 @@ def test_text_fits_the_terminal_with_long_names() -> None:
         for loss in range(3)
     }
     found = numbers(**make(dice))
-    text = summary.summary_text(
-        found, "results/demo/figures", "results/demo/report.html"
-    )
+    text = summary.summary_text(found, "results/demo/figures", "results/demo/report.html")
     assert max(len(line) for line in text.splitlines()) <= summary.WIDTH
 
 

@@ -72,9 +72,7 @@ def test_nulls_only_where_named() -> None:
     }
     tables.schema("summary").validate(tables.from_rows("summary", [row]))
     with pytest.raises(pandera.errors.SchemaError):
-        tables.schema("summary").validate(
-            tables.from_rows("summary", [{**row, "mean": None}])
-        )
+        tables.schema("summary").validate(tables.from_rows("summary", [{**row, "mean": None}]))
 
 
 def test_read_returns_what_was_written(tmp_path: Path) -> None:

@@ -1,0 +1,263 @@
+"""A small finished experiment made with the project's own functions, and a reader of the manuscript.
+
+The reader executes the manuscript as Quarto does: code cells in a kernel, inline expressions as
+`user_expressions` of that kernel, and puts what they show in their place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minivess import output, paths, seeding
+from minivess.config.load import resolve, write_step_files
+from minivess.config.schema import FigureConfig
+from minivess.figures import FIGURES, FigureInputs, make_figure
+from minivess.figures.qualitative import QualitativeCase, qualitative_cases
+from minivess.losses import LOSSES
+from minivess.metrics import METRICS
+from minivess.statistics import tables
+from minivess.statistics.compare import compare, summarise
+from minivess.statistics.summary import summary_json
+from minivess.types import RunKey
+
+PROJECT = Path(__file__).parents[2]
+MANUSCRIPT = PROJECT / "paper"
+CHUNK = re.compile(r"^```\{python\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?P<before>^|[^`])`\{python\}[ \t](?P<code>[^`]+)`", re.MULTILINE)
+
+type Arms = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an experiment of the tests is like."""
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    n_cases: int = 6
+    failed: int = 1
+    shift: float = 0.0
+
+
+def run_columns(run: RunKey) -> dict[str, object]:
+    return {"experiment": "demo", **vars(run)}
+
+
+def case_rows(recipe: Recipe, run: RunKey, case: str, failed: bool) -> list[dict[str, object]]:
+    random = seeding.generator(0, "paper-tests", str(run), case)
+    dice = recipe.shift + 0.55 + 0.3 * float(random.random())
+    rows: list[dict[str, object]] = []
+    for metric, definition in METRICS.items():
+        good = dice if definition.better == "higher" else 10 * (1 - dice)
+        bad = 0.0 if definition.better == "higher" else 170.0
+        rows.append(
+            {
+                **run_columns(run),
+                "case": case,
+                "metric": metric,
+                "value": bad if failed else good,
+                "unit": definition.unit,
+                "status": "empty_prediction" if failed else "ok",
+            }
+        )
+    return rows
+
+
+def qualitative_case(case: str, arms: Arms) -> QualitativeCase:
+    reference = np.zeros((24, 16), dtype=bool)
+    reference[4:20, 6:9] = True
+    moved = {arm: np.roll(reference, 1, axis=1) for arm in arms}
+    image = reference + np.linspace(0, 1, 24)[:, np.newaxis]
+    return QualitativeCase(case, image, reference, moved, (1.0, 1.0), seed=0)
+
+
+def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
+    """Write config, tables and summary of an experiment as its steps do; what its figures show."""
+    fast = {"bootstrap_resamples": 49, "permutation_resamples": 49}
+    config = resolve(
+        "demo", {"statistics": fast, **recipe.overrides}, PROJECT / "configs/experiment"
+    )
+    write_step_files(config, root / "config")
+    arms: Arms = tuple((model, loss) for model in config.models for loss in config.losses)
+    rows: dict[str, list[dict[str, object]]] = {
+        name: [] for name in ("cases", "runs", "params", "history", "baseline")
+    }
+    runs = [RunKey(*arm, seed, fold) for arm in arms for seed in config.seeds for fold in range(2)]
+    for number, run in enumerate(runs):
+        columns = run_columns(run)
+        digest = {"run_digest": f"{number:064x}", "config_digest": "c" * 64}
+        best = {"best_epoch": 4 + 4 * run.fold, "best_selection_dice": 0.5}
+        rows["runs"].append({**columns, "status": "FINISHED", "epochs": 12, **digest, **best})
+        for name in ("arch_kernels", "arch_strides"):
+            rows["params"].append({**columns, "name": name, "value": "3x3x1 3x3x3"})
+        for name in ("train/loss", "selection/dice"):
+            rows["history"] += [
+                {**columns, "epoch": e, "name": name, "value": 1 / (e + run.fold)}
+                for e in (1, 2, 3)
+            ]
+        for index in range(run.fold, recipe.n_cases, 2):
+            failed = (run.model, run.loss) == arms[0] and index < recipe.failed
+            rows["cases"] += case_rows(recipe, run, f"phantom_{index + 1:03d}", failed)
+    rows["baseline"] = [
+        {"case": f"phantom_{index + 1:03d}", "threshold": 0.5, "dice": 0.4321 + recipe.shift}
+        for index in range(recipe.n_cases)
+    ]
+    made = {name: tables.from_rows(name, values) for name, values in rows.items()}
+    made["summary"] = summarise(made["cases"], config.statistics)
+    made["comparison"] = compare(made["cases"], config.statistics)
+    for name, table in made.items():
+        output.write_parquet(table, paths.table(root, name))
+    numbers = summary_json(
+        made["cases"],
+        made["summary"],
+        made["comparison"],
+        made["baseline"],
+        config.statistics,
+        arms,
+    )
+    output.write_json(numbers, paths.summary(root))
+    shown = qualitative_cases(made["cases"], config.statistics.primary_metric, arms[0])
+    slices = tuple(qualitative_case(case, arms) for case in shown)
+    return FigureInputs(made, config.statistics, arms, slices)
+
+
+def draw_figures(root: Path, inputs: FigureInputs) -> None:
+    for name in FIGURES:
+        base = paths.figure(root, name, "svg").with_suffix("")
+        make_figure(name, inputs, FigureConfig(), base, [])
+
+
+def read_inline(client: Any, expressions: list[str]) -> list[str]:
+    """What inline expressions show, as Markdown.
+
+    Quarto puts the plain form of other values into the text, a string with its quotes: an
+    expression without a Markdown form fails here.
+    """
+    wanted = {str(index): code for index, code in enumerate(expressions)}
+    message = client.kc.execute("", user_expressions=wanted)
+    replies = client.wait_for_reply(message)["content"]["user_expressions"]
+    shown = []
+    for index, code in wanted.items():
+        reply = replies[index]
+        assert reply["status"] == "ok", f"{code}: {reply.get('ename')}: {reply.get('evalue')}"
+        assert "text/markdown" in reply["data"], f"{code} has no Markdown form"
+        shown.append(str(reply["data"]["text/markdown"]))
+    return shown
+
+
+def fill_in(client: Any, text: str) -> str:
+    shown = iter(read_inline(client, [match["code"] for match in INLINE.finditer(text)]))
+    return INLINE.sub(lambda match: match["before"] + next(shown), text)
+
+
+def cell_output(cell: Any) -> str:
+    """What a cell shows: Markdown of its outputs; nothing where it says `include: false`."""
+    if "#| include: false" in cell.source:
+        return ""
+    texts = []
+    for item in cell.outputs:
+        assert item.output_type in ("execute_result", "display_data"), item
+        texts.append(str(item.data["text/markdown"]))
+    return "\n\n".join(texts)
+
+
+def execute(manuscript: Path) -> str:
+    """The text of a manuscript with every cell and inline expression executed.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised.
+    """
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import KernelManager
+    from nbclient import NotebookClient
+
+    pieces = CHUNK.split(manuscript.read_text(encoding="utf-8"))
+    notebook = nbformat.v4.new_notebook()
+    for index, piece in enumerate(pieces):
+        kind = nbformat.v4.new_code_cell if index % 2 else nbformat.v4.new_markdown_cell
+        notebook.cells.append(kind(piece))
+    specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+    kernel = KernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    assert kernel.kernel_spec is not None
+    # This interpreter, whatever kernels the machine has.
+    kernel.kernel_spec.argv[:] = [
+        sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+    ]  # fmt: skip
+    client = NotebookClient(
+        notebook,
+        km=kernel,
+        timeout=120,
+        resources={"metadata": {"path": str(manuscript.parent)}},
+    )
+    parts = []
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type == "markdown":
+                parts.append(fill_in(client, cell.source))
+            else:
+                client.execute_cell(cell, index)
+                parts.append(cell_output(cell))
+    return "".join(parts)
+
+
+@pytest.fixture(scope="session")
+def experiment_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes an experiment of a recipe; figures, which are slow, are drawn once for all."""
+    drawn = tmp_path_factory.mktemp("results") / "demo"
+    draw_figures(drawn, make_experiment(drawn, Recipe()))
+
+    def make(**recipe: Any) -> Path:
+        root = tmp_path_factory.mktemp("results") / "demo"
+        make_experiment(root, Recipe(**recipe))
+        shutil.copytree(drawn / "figures", root / "figures")
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def root(experiment_of: Callable[..., Path]) -> Path:
+    """An experiment of all losses and two seeds, with a case that failed."""
+    return experiment_of(overrides={"losses": sorted(LOSSES), "seeds": [0, 1]})
+
+
+@pytest.fixture(scope="session")
+def read_manuscript(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Executes a copy of the manuscript on an experiment; the folder of what came out."""
+    done: dict[Path, Path] = {}
+
+    def read(root: Path) -> Path:
+        if root in done:
+            return done[root]
+        folder = tmp_path_factory.mktemp("paper")
+        for name in ("index.qmd", "_quarto.yml", "references.bib"):
+            shutil.copyfile(MANUSCRIPT / name, folder / name)
+        shutil.copyfile(PROJECT / "uv.lock", folder / "uv.lock")
+        before = os.environ.get("MINIVESS_RESULTS")
+        os.environ["MINIVESS_RESULTS"] = str(root)
+        try:
+            text = execute(folder / "index.qmd")
+        finally:
+            os.environ.pop("MINIVESS_RESULTS")
+            if before is not None:
+                os.environ["MINIVESS_RESULTS"] = before
+        (folder / "index.qmd").write_text(text, encoding="utf-8")
+        done[root] = folder
+        return folder
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def manuscript() -> Path:
+    return MANUSCRIPT

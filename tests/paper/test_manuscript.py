@@ -1,0 +1,225 @@
+"""The manuscript executed on a finished experiment: its numbers are the tables' numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from minivess import output, paths
+from minivess.config.schema import DataConfig, PreprocessConfig
+from minivess.figures import FIGURES
+from minivess.losses import LOSSES
+from minivess.metrics import METRICS
+from minivess.models import ADAPTERS
+from minivess.statistics.summary import MAIN_METRICS, number, p_number
+
+type Experiments = Callable[..., Path]
+type Reader = Callable[[Path], Path]
+
+
+
+@pytest.fixture(scope="session")
+def text(root: Path, read_manuscript: Reader) -> str:
+    return (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
+
+
+def numbers_of(root: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(paths.summary(root).read_text(encoding="utf-8"))
+    return value
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"# {title}")[1].split("\n# ", maxsplit=1)[0]
+
+
+def table_rows(text: str, label: str) -> list[list[str]]:
+    """Cells of the table in a float, its header first."""
+    block = text.split(f"::: {{#{label}}}")[1].split("\n:::", maxsplit=1)[0]
+    lines = [line for line in block.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if " | " in line
+    ]
+
+
+def test_nothing_is_left_to_execute(text: str) -> None:
+    assert "{python}" not in text
+    assert "<IPython" not in text
+
+
+def test_main_table_is_summary_json(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-main")
+    arms = numbers_of(root)["arms"]
+    assert [row[0] for row in rows] == [f"`{arm['loss']}`" for arm in arms]
+    for arm, row in zip(arms, rows, strict=True):
+        for metric, cell in zip(MAIN_METRICS, row[1:], strict=True):
+            value = arm["metrics"][metric]
+            low, high = number(value["ci_low"]), number(value["ci_high"])
+            assert cell == f"{number(value['mean'])} ({low}, {high})"
+
+
+def test_every_metric_is_in_a_table(text: str) -> None:
+    assert len(table_rows(text, "tbl-definitions")) == 1 + len(METRICS)
+    shown = table_rows(text, "tbl-main")[0][1:] + table_rows(text, "tbl-further")[0][1:]
+    labels = [re.sub(r" \(µm\)| [↑↓]", "", title) for title in shown]
+    assert sorted(labels) == sorted(definition.label for definition in METRICS.values())
+
+
+def test_comparison_table_is_the_table_comparison(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-comparison")
+    table = pl.read_parquet(paths.table(root, "comparison"))
+    main = table.filter(pl.col("metric").is_in(MAIN_METRICS))
+    assert len(rows) == main.height
+    first = table.filter(pl.col("metric") == "dice").row(0, named=True)
+    assert rows[0][1] == f"`{first['loss_a']}` − `{first['loss_b']}`"
+    assert rows[0][2].startswith(f"{first['difference']:+.3f}".replace("-", "−"))
+    assert rows[0][4:] == [p_number(first["p_value"]), p_number(first["p_holm"])]
+
+
+def test_failed_cases_are_counted(root: Path, text: str) -> None:
+    failed = numbers_of(root)["arms"][0]["n_not_ok"]
+    assert failed == 2
+    assert f"In {failed} of 48 predictions" in section(text, "Results")
+    assert "few such cases can dominate" in section(text, "Limits")
+    row = table_rows(text, "tbl-status")[1]
+    assert row[1:] == ["12", "10", "2", "0", "0"]
+
+
+def test_runs_and_digests(root: Path, text: str) -> None:
+    runs = pl.read_parquet(paths.table(root, "runs"))
+    rows = table_rows(text, "tbl-runs")[1:]
+    assert [row[5].strip("`") for row in rows] == [d[:16] for d in runs["run_digest"]]
+    assert len(re.findall(r"`[0-9a-f]{64}`", section(text, "Reproducibility"))) == 2
+
+
+def test_every_figure_is_shown_with_its_caption_and_referred_to(root: Path, text: str) -> None:
+    for name, definition in FIGURES.items():
+        label = "fig-" + name.replace("_", "-")
+        block = text.split(f"::: {{#{label}}}")[1].split("\n:::", maxsplit=1)[0]
+        path = re.search(r"!\[\]\(([^)]+)\)", block)
+        assert path is not None
+        assert Path(path[1]).name == f"{name}.svg"
+        assert block.strip().endswith(definition.caption)
+        assert f"@{label}" in text
+
+
+def test_every_loss_and_no_other_is_described(text: str) -> None:
+    described = re.findall(r"^- `(\w+)`: \$", section(text, "Methods"), re.MULTILINE)
+    assert sorted(described) == sorted(LOSSES)
+
+
+def test_a_changed_table_changes_the_text(
+    root: Path, text: str, read_manuscript: Reader, tmp_path: Path
+) -> None:
+    changed = tmp_path / "demo"
+    shutil.copytree(root, changed)
+    numbers = numbers_of(root)
+    best = max(numbers["arms"], key=lambda arm: arm["metrics"]["dice"]["mean"])
+    old = number(best["metrics"]["dice"]["mean"])
+    best["metrics"]["dice"]["mean"] = 0.91357
+    output.write_json(numbers, paths.summary(changed))
+    comparison = pl.read_parquet(paths.table(root, "comparison"))
+    output.write_parquet(
+        comparison.with_columns(p_holm=pl.lit(0.0123)), paths.table(changed, "comparison")
+    )
+    other = (read_manuscript(changed) / "index.qmd").read_text(encoding="utf-8")
+    for title in ("Abstract", "Results"):
+        assert f": {old} (" in section(text, title)
+        assert ": 0.914 (" in section(other, title)
+        assert "6 had a Holm-corrected" in section(other, title)
+        assert "6 had a Holm-corrected" not in section(text, title)
+    assert {row[5] for row in table_rows(other, "tbl-comparison")[1:]} == {"0.0123"}
+
+
+def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reader) -> None:
+    """No comparison, no failed case, no phantom: the text says so and nothing dangles."""
+    overrides = {
+        "losses": ["dice_ce"],
+        "data": {"source": "minivess", "path": "data/minivess", "exclude": ["mv39"]},
+        "augment": dict.fromkeys(
+            ("flip_probability", "noise_probability", "gamma_probability"), 0.0
+        ),
+        "folds": {"test_cases": ["mv01"]},
+    }
+    folder = read_manuscript(experiment_of(overrides=overrides, failed=0))
+    text = (folder / "index.qmd").read_text(encoding="utf-8")
+    assert "nothing to compare it with" in section(text, "Results")
+    assert table_rows(text, "tbl-comparison")[1][:2] == ["none", "the experiment has one arm"]
+    assert "synthetic" not in text
+    assert "@poon2023" in section(text, "Data")
+    assert "Cases left out by name: 1." in section(text, "Data")
+    assert "A test set of 1 case is locked away" in section(text, "Data")
+    assert "Patches were not augmented." in text
+    assert "No mask was empty in 6 predictions" in section(text, "Results")
+    assert "trained with one seed" in section(text, "Limits")
+
+
+def test_lower_is_better(experiment_of: Experiments, read_manuscript: Reader) -> None:
+    overrides = {
+        "statistics": {
+            "primary_metric": "masd_um",
+            "bootstrap_resamples": 49,
+            "permutation_resamples": 49,
+        },
+        "models": {"a": {}, "b": {"deep_supervision": True}},
+    }
+    root = experiment_of(overrides=overrides, failed=0)
+    text = (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
+    best = min(numbers_of(root)["arms"], key=lambda arm: arm["metrics"]["masd_um"]["mean"])
+    shown = number(best["metrics"]["masd_um"]["mean"])
+    name = f"`{best['model']} / {best['loss']}`"
+    assert f"The lowest mean MASD was that of {name}: {shown}\u00a0µm (" in text
+    assert table_rows(text, "tbl-comparison")[1][0] == "MASD (µm)"
+
+
+def names_of(manuscript: Path, variable: str) -> set[str]:
+    """Keys of a dictionary of texts in a cell of the manuscript."""
+    source = manuscript.joinpath("index.qmd").read_text(encoding="utf-8")
+    body = source.split(f"\n{variable} = {{\n")[1].split("\n}\n")[0]
+    return set(re.findall(r'^    "(\w+)": ', f"{body}\n", re.MULTILINE))
+
+
+def test_every_choice_of_the_config_has_a_text(manuscript: Path) -> None:
+    kinds = (
+        DataConfig.model_fields["source"].annotation,
+        PreprocessConfig.model_fields["normalisation"].annotation,
+    )
+    sources, normalisations = (set(kind.__args__) for kind in kinds)  # type: ignore[union-attr]
+    assert names_of(manuscript, "SOURCES") == sources
+    assert names_of(manuscript, "NORMALISATIONS") == normalisations
+    assert names_of(manuscript, "LOSSES") == set(LOSSES)
+    source = manuscript.joinpath("index.qmd").read_text(encoding="utf-8")
+    assert all(f'"{name}": {name}' in source for name in ADAPTERS)
+
+
+def test_a_missing_table_is_a_clear_error(
+    root: Path, read_manuscript: Reader, tmp_path: Path
+) -> None:
+    from nbclient.exceptions import CellExecutionError
+
+    incomplete = tmp_path / "demo"
+    shutil.copytree(root, incomplete)
+    paths.table(incomplete, "comparison").unlink()
+    with pytest.raises(CellExecutionError) as caught:
+        read_manuscript(incomplete)
+    assert "MV-STATE-002" in str(caught.value)
+    assert "tables/comparison.parquet" in str(caught.value)
+
+
+def test_an_undescribed_loss_is_a_clear_error(
+    root: Path, read_manuscript: Reader, tmp_path: Path
+) -> None:
+    from nbclient.exceptions import CellExecutionError
+
+    other = tmp_path / "demo"
+    shutil.copytree(root, other)
+    config = paths.step_config(other, "experiment")
+    config.write_text(config.read_text(encoding="utf-8").replace("- cbdice\n", "- tversky\n"))
+    with pytest.raises(CellExecutionError, match="does not describe the loss tversky"):
+        read_manuscript(other)

@@ -1,0 +1,35 @@
+from minivess import paper, provenance
+from minivess.steps import paper as paper_step
+
+MANUSCRIPT = Path(workflow.basedir) / "paper"
+
+
+def quarto_is_there(wildcards):
+    """No file, but an error at once, not after hours of training, where Quarto is missing."""
+    try:
+        if not workflow.dryrun:
+            paper_step.find_quarto()
+    except MinivessError as error:
+        raise WorkflowError(str(error)) from None
+    return []
+
+
+rule paper:
+    input:
+        quarto_is_there,
+        rules.results.input,
+        paths.step_config(ROOT, "experiment"),
+        [MANUSCRIPT / name for name in paper_step.MANUSCRIPT],
+        MANUSCRIPT.parent / paper.LOCK,
+    output:
+        [paths.paper_folder(ROOT) / name for name in paper_step.RENDERED],
+    params:
+        code=provenance.code_digest(
+            "paper.py", "steps/paper.py", "figures/__init__.py", "metrics/__init__.py", "statistics"
+        ),
+    log:
+        paths.log(ROOT, "paper"),
+    message:
+        "the paper, by Quarto"
+    shell:
+        "{MINIVESS} --log {log} paper -e {EXPERIMENT}"
