@@ -206,6 +206,14 @@ def figure(name: str, experiment: ExperimentOption = "demo") -> None:
 
 
 @app.command()
+def paper(experiment: ExperimentOption = "demo") -> None:
+    """Render the paper of a finished experiment as HTML and PDF (needs Quarto)."""
+    from minivess.steps import paper as step
+
+    step.render(paths.experiment_folder(experiment))
+
+
+@app.command()
 def query(sql: str, experiment: ExperimentOption = "demo") -> None:
     """Run SQL over the tables of an experiment and print the result."""
     import polars as pl

@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "MV-TRACK-001": "tracking database cannot be reached or is locked",
     "MV-TRACK-002": "tracking store of a kind that is no longer supported",
     "MV-TRACK-003": "tracking database lacks what the files have",
+    "MV-PAPER-001": "the paper cannot be rendered",
     "MV-QUERY-001": "SQL query that cannot be run",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
@@ -63,6 +64,7 @@ EXIT_STATUS: dict[str, int] = {
     "SYSTEM": 4,
     "STATE": 5,
     "TRACK": 6,
+    "PAPER": 7,
 }
 
 

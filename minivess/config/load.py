@@ -110,14 +110,6 @@ def resolve_mapping(
         merged = _merge(merged, placed)
     presets = merged.pop(PRESETS, None) or {}
     models = merged.pop("models", None) or {"dynunet": {}}
-    if not isinstance(models, Mapping) or not isinstance(presets, Mapping):
-        raise MinivessError(
-            "MV-CONFIG-002",
-            what="models and presets are mappings",
-            where=where,
-            found=f"models: {models!r}, presets: {presets!r}",
-            expected="models: {name of the network: {key: value}}, presets: {section: preset}",
-        )
     base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
     model = base.pop("model")
     base["models"] = {name: _merge(model, keys or {}) for name, keys in models.items()}
@@ -125,17 +117,25 @@ def resolve_mapping(
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:
-    """Raise MV-CONFIG-001 for the first key that no section has, naming the nearest real one."""
+    """Raise for the first key that no section has, naming the nearest real one.
+
+    Raises:
+        MinivessError: MV-CONFIG-001 unknown key, -002 a value where more keys should be.
+    """
     for key, value in values.items():
         if key == PRESETS:
-            _check_known(value or {}, stores.SECTIONS, f"{where}, {PRESETS}")
-        elif key == "models" and isinstance(value, Mapping):
-            for name, keys in value.items():
-                _check_known(keys or {}, ModelConfig.model_fields, f"{where}, models.{name}")
-        elif key == "figures" and isinstance(value, Mapping):
-            _check_known(value, FiguresConfig.model_fields, f"{where}, figures")
-            for name, keys in value.items():
-                _check_known(keys or {}, FigureConfig.model_fields, f"{where}, figures.{name}")
+            _check_known(_keys_in(value, f"{where}, {key}"), stores.SECTIONS, f"{where}, {key}")
+        elif key == "models":
+            for name, entry in _keys_in(value, f"{where}, {key}").items():
+                inside = f"{where}, {key}.{name}"
+                _check_known(_keys_in(entry, inside), ModelConfig.model_fields, inside)
+        elif key == "figures":
+            looks = _keys_in(value, f"{where}, {key}")
+            _check_known(looks, FiguresConfig.model_fields, f"{where}, {key}")
+            for name, entry in looks.items():
+                inside = f"{where}, {key}.{name}"
+                look: Any = FiguresConfig.model_fields[name].annotation
+                _check_known(_keys_in(entry, inside), look.model_fields, inside)
         else:
             _check_known([key], [*Experiment.model_fields, PRESETS], where)
             section = stores.SECTIONS.get(key)
@@ -143,17 +143,41 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
                 _check_known(value, section.model_fields, f"{where}, {key}")
 
 
+def _keys_in(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return value
+    raise MinivessError(
+        "MV-CONFIG-002",
+        what="a value where more keys should be",
+        where=where,
+        found=repr(value),
+        expected="lines of the form key: value",
+        fix="docs/reference/config.md lists every key with its type and bounds",
+    )
+
+
 def _check_known(keys: Iterable[str], known: Iterable[str], where: str) -> None:
     names = list(known)
     for key in keys:
         if key not in names:
-            raise MinivessError(
-                "MV-CONFIG-001",
-                what=f"unknown config key {key}",
-                where=where,
-                found=str(key),
-                fix=nearest(str(key), names),
-            )
+            raise _unknown_key(str(key), names, where)
+
+
+def _unknown_key(key: str, known: Iterable[str], where: str) -> MinivessError:
+    """The error for an unknown key: where a key of that name belongs, else the nearest one."""
+    places = [f"{section}.{key}" for section in sections_of(key)]
+    places += [f"models.NAME.{key}"] if key in ModelConfig.model_fields else []
+    looks: dict[str, Any] = {n: field.annotation for n, field in FiguresConfig.model_fields.items()}
+    places += [f"figures.{name}.{key}" for name in looks if key in looks[name].model_fields]
+    return MinivessError(
+        "MV-CONFIG-001",
+        what=f"unknown config key {key}",
+        where=where,
+        found=key,
+        fix="write " + " or ".join(places) if places else nearest(key, known),
+    )
 
 
 def sections_of(key: str) -> list[str]:
@@ -180,13 +204,7 @@ def _place(key: str, value: Any) -> dict[str, Any]:
     if len(sections) == 1:
         return {sections[0]: {key: value}}
     leaves = {leaf for section in stores.SECTIONS.values() for leaf in section.model_fields}
-    raise MinivessError(
-        "MV-CONFIG-001",
-        what=f"unknown config key {key}",
-        where="overrides",
-        found=key,
-        fix=nearest(key, leaves | set(Experiment.model_fields)),
-    )
+    raise _unknown_key(key, leaves | set(Experiment.model_fields), "overrides")
 
 
 def _place_inside(key: str, value: Any) -> dict[str, Any]:
@@ -204,9 +222,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _preset(group: str, name: str | None, where: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
+def _preset(group: str, name: Any, where: str) -> dict[str, Any]:
     wanted = name or stores.DEFAULT
     names = stores.preset_names(group)
     if wanted not in names:
@@ -214,9 +230,20 @@ def _preset(group: str, name: str | None, where: str) -> dict[str, Any]:
             "MV-CONFIG-003",
             what=f"there is no preset {wanted} of {group}",
             where=f"{where}, {PRESETS}.{group}",
-            fix=nearest(wanted, names),
+            fix=nearest(str(wanted), names),
         )
-    node = OmegaConf.to_container(OmegaConf.create(stores.store.get_entry(group, wanted)["node"]))
+    return preset_values(group, wanted)
+
+
+def preset_values(group: str, name: str) -> dict[str, Any]:
+    """Every key of a section as one of its presets sets it.
+
+    >>> preset_values("augment", "none")["flip_probability"]
+    0.0
+    """
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.to_container(OmegaConf.create(stores.store.get_entry(group, name)["node"]))
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items() if key != "_target_"}
 
@@ -234,18 +261,23 @@ def _validated(values: Mapping[str, Any], where: str) -> Experiment:
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, "
-            f"found {problem['input']!r}"
-            for problem in error.errors()
-        ]
-        raise MinivessError(
-            "MV-CONFIG-002",
-            what=f"{len(problems)} config value(s) of the wrong type or outside their range",
-            where=where,
-            found="; ".join(problems),
-            fix="docs/reference/config.md lists every key with its type and bounds",
-        ) from error
+        raise _bad_values(error, where) from error
+
+
+def _bad_values(invalid: ValidationError, where: str, inside: str = "") -> MinivessError:
+    """The error that names every bad value with its dotted key."""
+    problems = [
+        f"{'.'.join([*([inside] if inside else []), *map(str, problem['loc'])])}: "
+        f"{problem['msg']}, found {problem['input']!r}"
+        for problem in invalid.errors()
+    ]
+    return MinivessError(
+        "MV-CONFIG-002",
+        what=f"{len(problems)} config value(s) of the wrong type or outside their range",
+        where=where,
+        found="; ".join(problems),
+        fix="docs/reference/config.md lists every key with its type and bounds",
+    )
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
@@ -290,14 +322,26 @@ def load_step(path: Path) -> Experiment:
     the researcher's value was meant.
 
     Raises:
-        MinivessError: MV-CONFIG-005 not YAML.
+        MinivessError: MV-STATE-002 no such file, MV-CONFIG-005 not YAML, MV-CONFIG-001 or -002
+            where somebody edited it.
     """
+    if not path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what="the step has no config yet",
+            where=str(path),
+            fix="run the whole experiment, or only plan it: just plan NAME",
+        )
     values = read_yaml(path)
+    check_keys(values, str(path))
     experiment = Experiment.model_construct(name="")
     experiment.__dict__.clear()
     for key, value in values.items():
         kind: Any = Experiment.model_fields[key].annotation
-        experiment.__dict__[key] = TypeAdapter(kind).validate_python(value)
+        try:
+            experiment.__dict__[key] = TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            raise _bad_values(error, str(path), key) from error
     return experiment
 
 

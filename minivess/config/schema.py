@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _distinct[T](values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same value twice")
+    return values
+
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Millimetres = Annotated[float, Field(ge=40, le=400)]
 HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Section(BaseModel):
-    """A section of the configuration: frozen, unknown keys are errors."""
+    """A section of the configuration: frozen, finite numbers, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -210,9 +218,20 @@ class FigureConfig(Section):
     colors: tuple[HexColor, ...] = Field(
         ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
         min_length=1,
-        description="colours in the order of the losses (Okabe and Ito's palette)",
+        description="colours in the order of the losses (Okabe and Ito's palette); "
+        "fold_heatmap has none",
     )
-    width_mm: float = Field(170.0, ge=40, le=400, description="width of the figure")
+    width_mm: Millimetres = Field(
+        170.0, description="largest width of the figure; it is narrower where it needs less"
+    )
+
+
+class HeatmapConfig(Section):
+    """Look of a figure whose colours stand for numbers, and are therefore not chosen."""
+
+    width_mm: Millimetres = Field(
+        170.0, description="largest width of the figure; it is narrower where it needs less"
+    )
 
 
 class FiguresConfig(Section):
@@ -220,7 +239,7 @@ class FiguresConfig(Section):
 
     loss_comparison: FigureConfig = FigureConfig()
     paired_cases: FigureConfig = FigureConfig()
-    fold_heatmap: FigureConfig = FigureConfig()
+    fold_heatmap: HeatmapConfig = HeatmapConfig()
     training_curves: FigureConfig = FigureConfig()
     qualitative: FigureConfig = FigureConfig()
 
@@ -229,10 +248,12 @@ class Experiment(Section):
     """A whole experiment, resolved and checked."""
 
     name: Name = Field(description="name of the experiment and of its results folder")
-    losses: tuple[Name, ...] = Field(
+    losses: Annotated[tuple[Name, ...], AfterValidator(_distinct)] = Field(
         ("cbdice_cldice",), min_length=1, description="losses to compare, the first one is default"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the training runs")
+    seeds: Annotated[tuple[int, ...], AfterValidator(_distinct)] = Field(
+        (0,), min_length=1, description="seeds of the training runs"
+    )
     models: dict[Name, ModelConfig] = Field(
         default={"dynunet": ModelConfig()}, min_length=1, description="networks to compare, by name"
     )

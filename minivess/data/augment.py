@@ -12,23 +12,38 @@ from minivess.config.schema import AugmentConfig, PatchConfig
 from minivess.data.patches import locate_patch, read_patch
 from minivess.data.preprocess import PreparedCase
 from minivess.seeding import generator, torch_seeded
-from minivess.types import Shape
+from minivess.types import Shape, Spacing
 
 if TYPE_CHECKING:
     import torch
     import torchio as tio
 
 
-def affine_margin(size: Shape, config: AugmentConfig) -> Shape:
+def affine_margin(size: Shape, spacing_um: Spacing, config: AugmentConfig) -> Shape:
     """Voxels beyond each side of a patch that an in-plane rotation and zoom can bring in.
 
-    >>> affine_margin((64, 64, 16), AugmentConfig(rotation_degrees=0, zoom=0.0))
+    Args:
+        size: voxels of the patch along (x, y, z).
+        spacing_um: spacing (x, y, z) in um; rotations are rigid in space, not in voxels.
+        config: largest rotation and zoom.
+
+    >>> affine_margin((64, 64, 16), (1.0, 1.0, 5.0), AugmentConfig(rotation_degrees=0, zoom=0.0))
     (0, 0, 0)
     """
-    angle = math.radians(min(config.rotation_degrees, 45.0))
-    growth = (math.cos(angle) + math.sin(angle)) / (1.0 - config.zoom)
-    x, y = (math.ceil(length * (growth - 1.0) / 2.0) for length in size[:2])
-    return x, y, 0
+    x, y = size[0] * spacing_um[0], size[1] * spacing_um[1]
+    return (
+        _margin(x, y, spacing_um[0], config),
+        _margin(y, x, spacing_um[1], config),
+        0,
+    )
+
+
+def _margin(own: float, other: float, step: float, config: AugmentConfig) -> int:
+    """Voxels beyond an edge; lengths and the size of a voxel in um."""
+    # A rectangle is widest when its diagonal lies along the axis.
+    angle = min(math.radians(config.rotation_degrees), math.atan2(other, own))
+    width = (own * math.cos(angle) + other * math.sin(angle)) / (1.0 - config.zoom)
+    return math.ceil(round((width - own) / (2.0 * step), 6))
 
 
 def intensity_transforms(config: AugmentConfig) -> tio.Transform:
@@ -90,8 +105,9 @@ def training_patch(
     case = cases[location.case]
     draw = float(generator(seed, "affine", fold, epoch, index).random())
     moved = draw < augment.affine_probability
-    margin = affine_margin(patches.patch_size, augment) if moved else (0, 0, 0)
-    image, label = read_patch(case, location, patches.patch_size, margin)
+    size = patches.patch_size
+    margin = affine_margin(size, case.spacing_um, augment) if moved else (0, 0, 0)
+    image, label = read_patch(case, location, size, margin)
     affine = np.diag([*case.spacing_um, 1.0])
     subject = tio.Subject(
         image=tio.ScalarImage(tensor=torch.from_numpy(image[None]), affine=affine),
@@ -99,6 +115,6 @@ def training_patch(
     )
     with torch_seeded(seed, "augment", fold, epoch, index):
         if moved:
-            subject = _affine(augment, patches.patch_size)(subject)
+            subject = _affine(augment, size)(subject)
         subject = intensity_transforms(augment)(subject)
     return subject.image.data.float().contiguous(), subject.label.data.to(torch.uint8).contiguous()

@@ -141,13 +141,17 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
 
 
 def _too_few(found: int, n_folds: int) -> MinivessError:
+    enough = "add cases"
+    if found >= 3:
+        enough = f"set n_folds to {found}, or add cases"
     return MinivessError(
         "MV-FOLDS-002",
         what=f"{found} group(s) are too few for {n_folds} folds",
         where="folds",
         found=f"{found} groups of cases",
-        expected=f"at least {max(n_folds, 4)}: in every fold two others to train and select on",
-        fix=f"set n_folds to {max(2, found - 1)} or fewer, or add cases",
+        expected=f"at least {max(n_folds, 4 if n_folds == 2 else 3)}: in every fold two others "
+        "to train and select on",
+        fix=enough,
     )
 
 
@@ -204,7 +208,7 @@ def _from_file(path: Path, groups: list[_Group]) -> list[tuple[list[_Group], lis
     validated = [case for _, fold in lists for case in fold]
     listed = {case for train, _ in lists for case in train} | set(validated)
     problems = {
-        "in the file, not in the manifest": sorted(listed - known),
+        "in the file, not in the manifest or locked away as test cases": sorted(listed - known),
         "in the manifest, never validated in the file": sorted(known - set(validated)),
         "validated in two folds": sorted({c for c in validated if validated.count(c) > 1}),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -34,7 +36,14 @@ def check_patch_size(size: Shape, divisor: Shape, cases: Sequence[PreparedCase])
         MinivessError: MV-PATCH-001 larger than the smallest volume, MV-PATCH-002 not divisible.
     """
     smallest = np.min([case.shape for case in cases], axis=0)
-    fitting = [int(low) // step * step for low, step in zip(smallest, divisor, strict=True)]
+    largest = [int(low) // step * step for low, step in zip(smallest, divisor, strict=True)]
+    if not all(largest):
+        raise _network_too_deep(divisor, cases, largest.index(0))
+    fitting = [
+        min(limit, max(step, _nearest_multiple(length, step)))
+        for length, step, limit in zip(size, divisor, largest, strict=True)
+    ]
+    fix = f"set patch_size to [{', '.join(str(value) for value in fitting)}]"
     if np.any(np.array(size) > smallest):
         axis = int(np.argmax(np.array(size) > smallest))
         case = min(cases, key=lambda case: case.shape[axis])
@@ -44,20 +53,35 @@ def check_patch_size(size: Shape, divisor: Shape, cases: Sequence[PreparedCase])
             where=f"config patches.patch_size, axis {'xyz'[axis]}, case {case.case}",
             found=f"patch {list(size)}, volume {list(case.shape)}",
             expected=f"at most {[int(value) for value in smallest]}",
-            fix=f"set patch_size to [{', '.join(str(value) for value in fitting)}] or smaller",
+            fix=f"{fix} or smaller",
         )
     if any(length % step for length, step in zip(size, divisor, strict=True)):
-        valid = [
-            max(step, length // step * step) for length, step in zip(size, divisor, strict=True)
-        ]
         raise MinivessError(
             "MV-PATCH-002",
             what="the network cannot divide the patch",
             where="config patches.patch_size",
             found=f"patch {list(size)}",
             expected=f"multiples of {list(divisor)}",
-            fix=f"set patch_size to [{', '.join(str(value) for value in valid)}]",
+            fix=fix,
         )
+
+
+def _nearest_multiple(length: int, step: int) -> int:
+    return (length + step // 2) // step * step
+
+
+def _network_too_deep(divisor: Shape, cases: Sequence[PreparedCase], axis: int) -> MinivessError:
+    case = min(cases, key=lambda case: case.shape[axis])
+    return MinivessError(
+        "MV-PATCH-002",
+        what="the network has too many levels for the smallest volume: no patch fits both",
+        where=f"config models, filters, axis {'xyz'[axis]}, case {case.case}",
+        found=f"a network that needs multiples of {divisor[axis]} voxels, "
+        f"a volume of {case.shape[axis]}",
+        expected=f"at most {case.shape[axis]}",
+        fix="take entries from the end of the model's filters, or leave the case out with "
+        "data.exclude",
+    )
 
 
 def locate_patch(
@@ -74,15 +98,20 @@ def locate_patch(
         key: (seed, fold, epoch).
         index: number of the patch in the epoch.
 
-    The share of centred patches is exact, not random. Patches lie inside the volume.
+    The share of centred patches is exact, not random. Patches lie inside the volume. Centred
+    patches come from the cases that have a vessel; where none has, all patches lie anywhere.
     """
     seed, fold, epoch = key
     rng = generator(seed, "patch", fold, epoch, index)
-    number = int(rng.integers(len(cases)))
+    # Decimal as written: 100 times the binary 0.29 falls short of 29.
+    share = Fraction(str(config.foreground_fraction))
+    centred = math.floor((index + 1) * share) > math.floor(index * share)
+    vessel = [number for number, case in enumerate(cases) if len(case.foreground)]
+    choices = vessel if centred and vessel else range(len(cases))
+    number = choices[int(rng.integers(len(choices)))]
     case, size = cases[number], np.array(config.patch_size)
     room = np.maximum(np.array(case.shape) - size, 0)
-    share = config.foreground_fraction
-    if int((index + 1) * share) > int(index * share):
+    if centred and vessel:
         voxel = int(case.foreground[int(rng.integers(len(case.foreground)))])
         start = np.clip(np.array(np.unravel_index(voxel, case.shape)) - size // 2, 0, room)
     else:
@@ -101,19 +130,16 @@ def extract(array: Array, start: Sequence[int], size: Sequence[int]) -> Array:
     >>> extract(np.arange(4).reshape(4, 1, 1), (-1, 0, 0), (3, 1, 1)).ravel().tolist()
     [0, 0, 1]
     """
-    begin = [max(0, first) for first in start]
-    end = [
-        min(length, first + width)
-        for length, first, width in zip(array.shape, start, size, strict=True)
-    ]
-    window = np.array(array[tuple(slice(a, b) for a, b in zip(begin, end, strict=True))])
-    missing = [
-        (inner - first, first + width - outer)
-        for inner, outer, first, width in zip(begin, end, start, size, strict=True)
-    ]
-    if not any(any(pair) for pair in missing):
+    indices = []
+    for length, first, width in zip(array.shape, start, size, strict=True):
+        inside = np.arange(first, first + width) % (2 * length)
+        indices.append(np.where(inside < length, inside, 2 * length - 1 - inside))
+    low = [int(index.min()) for index in indices]
+    box = tuple(slice(a, int(index.max()) + 1) for a, index in zip(low, indices, strict=True))
+    window = np.array(array[box])
+    if window.shape == tuple(size) and tuple(low) == tuple(start):
         return window
-    return np.pad(window, missing, mode="symmetric")
+    return window[np.ix_(*(index - a for index, a in zip(indices, low, strict=True)))]
 
 
 def read_patch(

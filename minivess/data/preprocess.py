@@ -58,7 +58,8 @@ def normalise(image: Array, config: PreprocessConfig) -> tuple[Float32Array, Nor
         image: (x, y, z), any real dtype.
         config: kind of normalisation and the percentiles to clip at.
 
-    A constant image becomes all zeros. The statistics are those of the clipped volume.
+    A constant image becomes all zeros, unless the normalisation is none. The statistics are those
+    of the clipped volume.
 
     >>> image, how = normalise(np.arange(8.0).reshape(2, 2, 2), PreprocessConfig())
     >>> abs(float(image.mean())) < 1e-6
@@ -71,7 +72,8 @@ def normalise(image: Array, config: PreprocessConfig) -> tuple[Float32Array, Nor
         shift, scale = float(clipped.mean(dtype=np.float64)), float(clipped.std(dtype=np.float64))
     elif config.normalisation == "minmax":
         shift, scale = low, high - low
-    how = Normalisation(low, high, shift, scale if scale > 0 else 1.0)
+    # What float32 rounds to zero cannot divide.
+    how = Normalisation(low, high, shift, scale if np.float32(scale) > 0 else 1.0)
     clipped -= np.float32(how.shift)
     clipped /= np.float32(how.scale)
     return clipped, how

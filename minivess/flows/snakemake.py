@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from minivess import paths
-from minivess.config.load import resolve
 from minivess.errors import MinivessError
 from minivess.logs import say
+from minivess.workflow import plan_experiment
 
 SNAKEFILE = Path("Snakefile")
 GRACE_S = 20.0
@@ -93,8 +93,8 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
         dry_run: only show the plan.
 
     Raises:
-        MinivessError: MV-CONFIG-... from the config, MV-SYSTEM-004 not in the project's folder,
-            MV-DATA-001 the data are not there.
+        MinivessError: MV-SYSTEM-004 not in the project's folder, MV-DATA-001 the data are not
+            there, and whatever `plan_experiment` finds.
     """
     if not SNAKEFILE.exists():
         raise MinivessError(
@@ -121,8 +121,9 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
             )
         else:
             targets.append(argument)
-    config = resolve(experiment, overrides)
-    return Request(experiment, config.name, overrides, tuple(targets), cores, dry_run)
+    plan = plan_experiment({"experiment": experiment, **overrides}, Path.cwd())
+    name = plan.experiment.name
+    return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
 
 
 def run(asked: Request) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +45,7 @@ def choose_device(config: ComputeConfig) -> tuple[torch.device, Decision]:
             name = torch.cuda.get_device_name(0)
             return torch.device("cuda", 0), Decision("sys_device", "cuda:0", f"auto: found {name}")
         return torch.device("cpu"), Decision("sys_device", "cpu", "auto: no CUDA device found")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", wanted):
         raise MinivessError(
             "MV-CONFIG-002",
             what=f"{wanted} is not a device",
@@ -54,7 +53,8 @@ def choose_device(config: ComputeConfig) -> tuple[torch.device, Decision]:
             found=wanted,
             expected="auto, cpu, cuda or cuda:N",
             fix="set device to auto",
-        ) from error
+        )
+    device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise MinivessError(
             "MV-SYSTEM-003",

@@ -56,7 +56,7 @@ def predict_probability(
         return torch.softmax(logits.float(), dim=1)[:, 1:]
 
     network.eval()
-    padded, inner = _mirrored(np.asarray(image, dtype=np.float32), window)
+    padded, inner = _mirrored(np.array(image, dtype=np.float32), window)
     with torch.no_grad():
         blended = sliding_window_inference(
             torch.from_numpy(padded[None, None]).to(device),

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def _distance(mask: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance to the background in voxels, for each sample of (B, 1, x, y, z)."""
+    """Euclidean distance to the background in voxels, for each sample of (B, 1, x, y, z).
+
+    Zero throughout where a sample has no background.
+    """
     import numpy as np
     import torch
     from scipy import ndimage
@@ -27,10 +30,8 @@ def _distance(mask: torch.Tensor) -> torch.Tensor:
     array = mask.detach().cpu().numpy().astype(bool)
     distances = np.zeros(array.shape, dtype=np.float32)
     for index, sample in enumerate(array[:, 0]):
-        if sample.all():
-            # No background, no boundary: every voxel is as far in as any other.
-            distances[index] = 1.0
-        elif sample.any():
+        # Without background there is no boundary to be near to, and so no radius.
+        if sample.any() and not sample.all():
             distances[index, 0] = ndimage.distance_transform_edt(sample)
     return torch.from_numpy(distances).to(mask.device)
 

@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 def dice_ce(config: LossConfig) -> Loss:
     """Soft Dice of the vessel class plus cross-entropy of both, with equal weights.
 
-    Source: MONAI's DiceCELoss (softmax, background left out of the Dice term, smoothing 1e-5).
+    Source: MONAI's DiceCELoss (softmax, background left out of the Dice term, smoothing 1e-5). The
+    label goes in as two channels: torch has no deterministic CUDA kernel for class indices.
     """
     import torch
     from monai.losses.dice import DiceCELoss
 
     del config  # its keys concern skeleton losses
-    criterion = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+    criterion = DiceCELoss(include_background=False, softmax=True)
 
     def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            value: torch.Tensor = criterion(logits.float(), label)
+            target = label.float()
+            value: torch.Tensor = criterion(logits.float(), torch.cat([1.0 - target, target], 1))
         return value
 
     return loss

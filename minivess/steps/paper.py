@@ -65,8 +65,8 @@ def find_quarto() -> str:
             what="the paper is rendered by Quarto, which is not installed",
             found="no program quarto on the PATH",
             expected="Quarto 1.4 or later; no Python package ships it",
-            fix="install it from https://quarto.org/docs/get-started, or use the container or the "
-            "Nix shell of this project (nix develop), which bring it; all other results need it not",
+            fix="install it from https://quarto.org/docs/get-started, or use this project's "
+            "container or Nix shell (nix develop), which bring it; no other result needs it",
         )
     missing = [name for name in KERNEL if find_spec(name) is None]
     if missing:
@@ -126,7 +126,7 @@ def render(root: Path, log: Path | None = None) -> None:
 
     Raises:
         MinivessError: MV-SYSTEM-004 no Quarto, MV-STATE-002 results missing, MV-DATA-001 no
-            manuscript, MV-INTERNAL-001 Quarto failed or something in the text is not resolved.
+            manuscript, MV-PAPER-001 Quarto failed or something in the text is not resolved.
     """
     program, log = find_quarto(), log or paths.log(root, "quarto")
     with tempfile.TemporaryDirectory(prefix="minivess-paper-") as name:
@@ -177,7 +177,7 @@ def _last_lines(text: str) -> str:
 
 def _failed(log: Path, what: str, found: str) -> MinivessError:
     return MinivessError(
-        "MV-INTERNAL-001",
+        "MV-PAPER-001",
         what=f"the paper could not be rendered: {what}",
         where=str(log),
         found=found,

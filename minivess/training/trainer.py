@@ -103,6 +103,8 @@ def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torc
         patches,
         batch_size=task.patches.batch_size,
         num_workers=task.compute.workers,
+        # Forked workers share the memory maps and need no pickle of the task.
+        multiprocessing_context="fork" if task.compute.workers else None,
         # The loader seeds its workers from here instead of from the global generator.
         generator=torch.Generator().manual_seed(0),
     )

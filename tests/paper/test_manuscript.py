@@ -24,7 +24,6 @@ type Experiments = Callable[..., Path]
 type Reader = Callable[[Path], Path]
 
 
-
 @pytest.fixture(scope="session")
 def text(root: Path, read_manuscript: Reader) -> str:
     return (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
@@ -135,6 +134,22 @@ def test_a_changed_table_changes_the_text(
         assert "6 had a Holm-corrected" in section(other, title)
         assert "6 had a Holm-corrected" not in section(text, title)
     assert {row[5] for row in table_rows(other, "tbl-comparison")[1:]} == {"0.0123"}
+
+
+def test_two_arms_that_train_to_the_end(
+    experiment_of: Experiments, read_manuscript: Reader
+) -> None:
+    """The one pair is told in full, and so is that the last epoch was the best."""
+    root = experiment_of(best_epochs=(4, 12))
+    text = (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
+    table = pl.read_parquet(paths.table(root, "comparison"))
+    [pair] = table.filter(pl.col("metric") == "dice").to_dicts()
+    difference = f"{pair['difference']:+.3f}".replace("-", "−")
+    arms = f"`{pair['loss_a']}` minus that of `{pair['loss_b']}`"
+    assert f"Dice of {arms} was {difference} (" in section(text, "Abstract")
+    assert f"), *p* {p_number(pair['p_holm'])}." in section(text, "Results")
+    assert "In 2 of 4 runs the last epoch" in section(text, "Limits")
+    assert "The training seed was 0." in section(text, "Methods")
 
 
 def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reader) -> None:

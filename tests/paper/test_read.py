@@ -87,7 +87,7 @@ def test_a_source_outside_the_bibliography(tmp_path: Path) -> None:
     assert paper.citation("clDice, arXiv:2003.07311", bibliography) == "[@b]"
     assert paper.citation("doi 10.1000/X1", bibliography) == "[@a]"
     assert paper.citation("definition", bibliography) == "definition"
-    with pytest.raises(MinivessError, match="2407.01517") as caught:
+    with pytest.raises(MinivessError, match=r"2407\.01517") as caught:
         paper.citation("arXiv:2407.01517", bibliography)
     assert caught.value.code == "MV-CONFIG-003"
 

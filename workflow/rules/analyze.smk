@@ -30,14 +30,16 @@ rule evaluate:
         prepared("{case}"),
     output:
         paths.case_metrics(RUN, "{case}"),
-    params:
-        code=wf.code("evaluate"),
     log:
         paths.log(ROOT, "evaluate", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
+    params:
+        code=wf.code("evaluate"),
     message:
         "metrics of {wildcards.case}, {wildcards.model} {wildcards.loss}"
     shell:
-        "{MINIVESS} --log {log} evaluate -e {EXPERIMENT} " + RUN_OPTIONS + " --case {wildcards.case}"
+        "{MINIVESS} --log {log} evaluate -e {EXPERIMENT} "
+        + RUN_OPTIONS
+        + " --case {wildcards.case}"
 
 
 rule baseline:
@@ -46,10 +48,10 @@ rule baseline:
         paths.folds(ROOT),
     output:
         paths.baseline(ROOT),
-    params:
-        code=wf.code("baseline"),
     log:
         paths.log(ROOT, "baseline"),
+    params:
+        code=wf.code("baseline"),
     message:
         "best single threshold of each case"
     shell:
@@ -61,11 +63,11 @@ rule track:
         files_of_runs,
     output:
         paths.tracked(ROOT),
+    log:
+        paths.log(ROOT, "track"),
     params:
         code=wf.code("track"),
         store=shown(tracking_uri()),
-    log:
-        paths.log(ROOT, "track"),
     message:
         "MLflow gets what it lacks"
     shell:
@@ -77,10 +79,10 @@ rule export:
         paths.tracked(ROOT),
     output:
         tables("runs", "params", "metrics", "cases", "history"),
-    params:
-        code=wf.code("export"),
     log:
         paths.log(ROOT, "export"),
+    params:
+        code=wf.code("export"),
     message:
         "tables from MLflow"
     shell:
@@ -95,11 +97,15 @@ rule compare:
         tables("summary", "comparison"),
         paths.summary(ROOT),
         paths.summary_text(ROOT),
-    params:
-        code=wf.code("compare"),
-        arms=[f"{model}/{loss}" for model in PLAN.experiment.models for loss in PLAN.experiment.losses],
     log:
         paths.log(ROOT, "compare"),
+    params:
+        code=wf.code("compare"),
+        arms=[
+            f"{model}/{loss}"
+            for model in PLAN.experiment.models
+            for loss in PLAN.experiment.losses
+        ],
     message:
         "means, intervals and tests"
     shell:

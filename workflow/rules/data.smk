@@ -15,10 +15,10 @@ if PHANTOM:
             paths.step_config(ROOT, "phantom"),
         output:
             PLAN.made_files,
-        params:
-            code=wf.code("phantom"),
         log:
             paths.log(ROOT, "phantom"),
+        params:
+            code=wf.code("phantom"),
         message:
             "synthetic volumes"
         shell:
@@ -32,10 +32,10 @@ if PLAN.made_files and not PHANTOM:
             PLAN.source_files,
         output:
             PLAN.made_files,
-        params:
-            code=wf.code("unpack"),
         log:
             paths.log(ROOT, "unpack"),
+        params:
+            code=wf.code("unpack"),
         message:
             "unpack the data set"
         shell:
@@ -48,10 +48,10 @@ rule manifest:
         PLAN.made_files or PLAN.source_files,
     output:
         paths.manifest(ROOT),
-    params:
-        code=wf.code("manifest"),
     log:
         paths.log(ROOT, "manifest"),
+    params:
+        code=wf.code("manifest"),
     message:
         "manifest of {output}"
     shell:
@@ -64,11 +64,13 @@ rule validate:
         paths.manifest(ROOT),
     output:
         paths.validation_table(ROOT),
-        report(paths.validation_page(ROOT), category="Data", labels={"page": "validation"}),
-    params:
-        code=wf.code("validate"),
+        report(
+            paths.validation_page(ROOT), category="Data", labels={"page": "validation"}
+        ),
     log:
         paths.log(ROOT, "validate"),
+    params:
+        code=wf.code("validate"),
     message:
         "validate every case"
     shell:
@@ -80,10 +82,10 @@ rule accept:
         paths.validation_table(ROOT),
     output:
         paths.validation_accepted(ROOT),
-    params:
-        code=wf.code("accept"),
     log:
         paths.log(ROOT, "accept"),
+    params:
+        code=wf.code("accept"),
     message:
         "stop here if there is an error in the data"
     shell:
@@ -97,10 +99,10 @@ rule preprocess:
         paths.manifest(ROOT),
     output:
         prepared("{case}"),
-    params:
-        code=wf.code("preprocess"),
     log:
         paths.log(ROOT, "preprocess", "{case}"),
+    params:
+        code=wf.code("preprocess"),
     message:
         "preprocess {wildcards.case}"
     shell:
@@ -115,10 +117,10 @@ checkpoint folds:
         PLAN.experiment.folds.folds_file or [],
     output:
         paths.folds(ROOT),
-    params:
-        code=wf.code("folds"),
     log:
         paths.log(ROOT, "folds"),
+    params:
+        code=wf.code("folds"),
     message:
         "folds, once and for all"
     shell:

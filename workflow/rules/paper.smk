@@ -23,12 +23,16 @@ rule paper:
         MANUSCRIPT.parent / paper.LOCK,
     output:
         [paths.paper_folder(ROOT) / name for name in paper_step.RENDERED],
-    params:
-        code=provenance.code_digest(
-            "paper.py", "steps/paper.py", "figures/__init__.py", "metrics/__init__.py", "statistics"
-        ),
     log:
         paths.log(ROOT, "paper"),
+    params:
+        code=provenance.code_digest(
+            "paper.py",
+            "steps/paper.py",
+            "figures/__init__.py",
+            "metrics/__init__.py",
+            "statistics",
+        ),
     message:
         "the paper, by Quarto"
     shell:

@@ -10,7 +10,9 @@ def figure_inputs(wildcards):
         checkpoints.folds.get()
         for run in PLAN.runs():
             folder = paths.run_folder(ROOT, run)
-            files += [paths.prediction(folder, case) for case in PLAN.validated(run.fold)]
+            files += [
+                paths.prediction(folder, case) for case in PLAN.validated(run.fold)
+            ]
     return files
 
 
@@ -26,11 +28,11 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         [paths.figure(ROOT, "{figure}", suffix) for suffix in ("pdf", "png", "json")],
+    log:
+        paths.log(ROOT, "figure", "{figure}"),
     params:
         code=lambda wildcards: wf.figure_code(wildcards.figure),
         caption=lambda wildcards: figure_definition(wildcards.figure).caption,
-    log:
-        paths.log(ROOT, "figure", "{figure}"),
     message:
         "figure {wildcards.figure}"
     shell:
@@ -56,13 +58,12 @@ rule report:
         rules.results.input,
     output:
         paths.report(ROOT),
-    params:
-        snakefile=workflow.main_snakefile,
-        config=paths.step_config(ROOT, "experiment"),
     log:
         paths.log(ROOT, "report"),
+    params:
+        config=paths.step_config(ROOT, "experiment"),
     message:
         "Snakemake's report"
     shell:
-        "{sys.executable} -m snakemake --snakefile {params.snakefile} --cores 1 "
+        "{sys.executable} -m snakemake --snakefile {workflow.main_snakefile} --cores 1 "
         "--config experiment={params.config} --report {output} -- results > {log} 2>&1"

@@ -21,17 +21,19 @@ rule train:
         paths.weights(RUN),
         paths.run_record(RUN),
         paths.history(RUN),
-    params:
-        code=wf.code("train"),
     log:
         paths.log(ROOT, "train", "{model}-{loss}-seed{seed}-fold{fold}"),
     benchmark:
         ROOT / "benchmarks/train/{model}-{loss}-seed{seed}-fold{fold}.tsv"
     threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    params:
+        code=wf.code("train"),
     message:
         "train {wildcards.model} {wildcards.loss} seed {wildcards.seed} fold {wildcards.fold}"
     shell:
-        "{MINIVESS} --log {log} train -e {EXPERIMENT} " + RUN_OPTIONS + " --progress plain"
+        "{MINIVESS} --log {log} train -e {EXPERIMENT} "
+        + RUN_OPTIONS
+        + " --progress plain"
 
 
 rule predict:
@@ -43,12 +45,14 @@ rule predict:
     output:
         paths.prediction(RUN, "{case}"),
         paths.probability(RUN, "{case}"),
-    params:
-        code=wf.code("predict"),
     log:
         paths.log(ROOT, "predict", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
     threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    params:
+        code=wf.code("predict"),
     message:
         "predict {wildcards.case} with {wildcards.model} {wildcards.loss}"
     shell:
-        "{MINIVESS} --log {log} predict -e {EXPERIMENT} " + RUN_OPTIONS + " --case {wildcards.case}"
+        "{MINIVESS} --log {log} predict -e {EXPERIMENT} "
+        + RUN_OPTIONS
+        + " --case {wildcards.case}"

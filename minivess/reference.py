@@ -1,0 +1,315 @@
+"""The reference pages: Markdown made from the registries, so that they cannot tell another story.
+
+`write_pages` writes `docs/reference/`; a test fails when a page is not what its registry says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minivess import output
+from minivess.glossary import GLOSSARY
+
+NOTE = "<!-- Made by `just reference` from the code. Do not edit. -->"
+
+TABLES: dict[str, str] = {
+    "manifest": "One row of facts per case: `data/manifest.parquet`.",
+    "validation": "All problems of all cases, as text: `data/validation.parquet`.",
+    "runs": "One row per training run.",
+    "params": "Parameters of every run.",
+    "metrics": "Means of each run over the cases it was evaluated on.",
+    "cases": "Every metric of every evaluated case of every run.",
+    "history": "Training curves of every run.",
+    "baseline": "The best that a single threshold can do on each case.",
+    "summary": "Mean, spread and interval of each network and loss over cases.",
+    "comparison": "Paired differences between networks and losses over cases.",
+}
+
+PROBLEM: dict[str, str] = {
+    "case": "name of the case; empty where the problem is one of all cases together",
+    "severity": "error: nothing runs before it is solved; warning: look at it",
+    "code": "code of the error",
+    "what": "what is wrong",
+    "where": "file or key",
+    "found": "what is there",
+    "expected": "what should be there",
+    "fix": "what to do",
+}
+
+LOSS_PARTS = (
+    "minivess.losses.cbdice:soft_cbdice",
+    "minivess.losses.cldice:soft_cldice",
+    "minivess.losses.cldice:soft_skeleton",
+)
+
+
+def page(title: str, intro: str, *parts: str) -> str:
+    """A page: note, title, introduction, parts, with one blank line between."""
+    return "\n\n".join([NOTE, f"# {title}", intro, *parts]) + "\n"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table, bars in cells escaped.
+
+    >>> print(table(["a", "b"], [["1", "|x|"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | \\|x\\| |
+    """
+    names = list(header)
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (names, *rows)]
+    lines = [escaped[0], ["---"] * len(names), *escaped[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def type_text(schema: Mapping[str, Any]) -> str:
+    """Type and bounds of a key in words, from its JSON schema.
+
+    >>> type_text({"type": "integer", "minimum": 1})
+    'whole number, at least 1'
+    """
+    if "anyOf" in schema:
+        return "; or ".join(type_text(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    kind = schema["type"]
+    if kind == "array" and "prefixItems" in schema:
+        items = [type_text(item) for item in schema["prefixItems"]]
+        text = f"{len(items)} of: {items[0]}"
+    elif kind == "array":
+        text = f"list of: {type_text(schema['items'])}"
+    elif "patternProperties" in schema:
+        text = "mapping of names to sections"
+    else:
+        words = {"integer": "whole number", "number": "number", "string": "text", "null": "none"}
+        text = words.get(kind) or {"boolean": "`true` or `false`"}[kind]
+    bounds = {
+        "minimum": "at least {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "below {}",
+        "pattern": "of the form `{}`",
+        "minItems": "at least {} of them",
+    }
+    known = [] if "prefixItems" in schema else list(bounds)
+    return ", ".join([text, *(bounds[key].format(schema[key]) for key in known if key in schema)])
+
+
+def _code(value: Any) -> str:
+    return f"`{json.dumps(value)}`"
+
+
+def _section_table(section: Any, keys: Iterable[str]) -> str:
+    properties = section.model_json_schema()["properties"]
+    rows = []
+    for key in keys:
+        entry = properties[key]
+        default = _code(entry["default"]) if "default" in entry else "required"
+        rows.append([f"`{key}`", type_text(entry), default, entry["description"]])
+    return table(["Key", "Type and bounds", "Default", "Meaning"], rows)
+
+
+def config_page() -> str:
+    """Every section and key, and the presets."""
+    from minivess.config import schema, stores
+    from minivess.config.load import keys, preset_values
+
+    grouped: dict[str, tuple[Any, list[str]]] = {}
+    for group, key, section in keys():
+        grouped.setdefault(group, (section, []))[1].append(key)
+    titles = {
+        "": "## Top level\n\nThe experiment itself.",
+        "model": "## `models.<name>`\n\nOne network; `models` names as many as are compared.",
+        "figures": "## `figures.<name>`\n\nLook of one figure, for each of "
+        + ", ".join(f"`{name}`" for name in schema.FiguresConfig.model_fields)
+        + ".",
+    }
+    parts = []
+    for group, (section, names) in grouped.items():
+        title = titles.get(group, f"## `{group}`\n\n{section.__doc__}")
+        parts.append(f"{title}\n\n{_section_table(section, names)}")
+    rows = []
+    for group, section in stores.SECTIONS.items():
+        default = section().model_dump(mode="json")
+        for name in stores.preset_names(group):
+            chosen = section(**preset_values(group, name)).model_dump(mode="json")
+            changes = [
+                f"`{key}: {json.dumps(value)}`"
+                for key, value in chosen.items()
+                if value != default[key]
+            ]
+            if name != stores.DEFAULT:
+                rows.append([f"`{group}: {name}`", ", ".join(changes)])
+    presets = (
+        "## `presets`\n\nNamed sets of values; single keys of the same section override them. "
+        "Every section also has the preset `default`.\n\n" + table(["Preset", "Sets"], rows)
+    )
+    intro = (
+        "An experiment is a YAML file in `configs/experiment/` with these sections. Every key has "
+        "a default (`name`: that of the file); an unknown key is an error. On the command line: "
+        "`just experiment demo training.epochs=20` or, where only one section has the key, "
+        "`epochs=20`."
+    )
+    return page("Configuration", intro, *parts, presets)
+
+
+def errors_page() -> str:
+    """Every error code with its meaning and exit status."""
+    from minivess.errors import CODES, EXIT_STATUS
+
+    rows = [
+        [f"`{code}`", text, str(EXIT_STATUS[code.split("-")[1]])] for code, text in CODES.items()
+    ]
+    intro = (
+        "Every error carries a code and says what is wrong, where, what was found and expected, "
+        "and what to do. The process ends with the exit status of the code's family; 0 is success "
+        "and 143 means that it was told to stop."
+    )
+    return page("Errors", intro, table(["Code", "Meaning", "Exit status"], rows))
+
+
+def metrics_page() -> str:
+    """Every metric with definition, unit, direction, rule for empty masks and source."""
+    from minivess.metrics import METRICS
+
+    header = ["Id", "Name", "Definition", "Unit", "Better", "Where a mask is empty", "Source"]
+    rows = [
+        [f"`{m.id}`", m.label, m.meaning, m.unit, m.better, m.empty_rule, m.source]
+        for m in METRICS.values()
+    ]
+    intro = (
+        "Every metric is computed for every case, in physical units. A case whose prediction or "
+        "reference is empty has a value by the rule below, never none, and its `status` says so."
+    )
+    return page("Metrics", intro, table(header, rows))
+
+
+def tables_page() -> str:
+    """Every table with its columns, types and meaning."""
+    from minivess.data.manifest import MANIFEST
+    from minivess.data.validate import PROBLEM_COLUMNS
+    from minivess.statistics.tables import COLUMNS, NULLABLE
+
+    columns: dict[str, list[list[str]]] = {
+        "manifest": [[f"`{key}`", str(kind), text] for key, (kind, text) in MANIFEST.items()],
+        "validation": [[f"`{key}`", "String", PROBLEM[key]] for key in PROBLEM_COLUMNS],
+    }
+    for name, of_table in COLUMNS.items():
+        columns[name] = [
+            [f"`{key}`", kind.__name__, text + ("; may be null" * ((name, key) in NULLABLE))]
+            for key, (kind, text) in of_table.items()
+        ]
+    parts = [
+        f"## {name}\n\n{TABLES[name]}\n\n{table(['Column', 'Type', 'Meaning'], rows)}"
+        for name, rows in columns.items()
+    ]
+    intro = (
+        "Tables are Parquet files; those without another place are in "
+        '`results/<experiment>/tables/`. `just query demo "SELECT * FROM summary"` reads them.'
+    )
+    return page("Tables", intro, *parts)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0]
+
+
+def _source(thing: Any) -> str:
+    """The `Source:` paragraph of a docstring on one line; empty where there is none."""
+    for paragraph in (inspect.getdoc(thing) or "").split("\n\n"):
+        if paragraph.startswith("Source:"):
+            return " ".join(paragraph.removeprefix("Source:").split())
+    return ""
+
+
+def losses_page() -> str:
+    """Every loss with its formula and source, and the parts they are made of."""
+    from minivess.losses import LOSSES
+
+    rows = []
+    for name, build in LOSSES.items():
+        source = _source(build) or _source(inspect.getmodule(build)) or "its parts, below"
+        rows.append([f"`{name}`", _first_line(build), source])
+    parts = []
+    for path in LOSS_PARTS:
+        module, _, name = path.partition(":")
+        part = getattr(importlib.import_module(module), name)
+        source = _source(part) or _source(inspect.getmodule(part))
+        parts.append([f"`{name}`", _first_line(part), source])
+    intro = (
+        "Losses take the network's two channels and the label; they are computed in float32. "
+        "Their keys are in the section `loss` of the configuration."
+    )
+    header = ["Name", "Formula", "Source"]
+    made_of = f"## Parts\n\n{table(header, parts)}"
+    return page("Losses", intro, table(header, rows), made_of)
+
+
+def _parameter_row(parameter: Any) -> list[str]:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        names = [parameter.name.upper() + ("..." if parameter.nargs == -1 else "")]
+    default = "required" if parameter.required else "none"
+    if not parameter.required and parameter.default is not None:
+        default = _code(parameter.default)
+    return [", ".join(f"`{name}`" for name in names), default, parameter.help or ""]
+
+
+def _verb_parts(command: Any, words: tuple[str, ...]) -> list[str]:
+    """One part per verb, those of a group after it."""
+    text = " ".join((command.help or "").split())
+    rows = [_parameter_row(parameter) for parameter in command.params]
+    lines = [f"## `{' '.join(words)}`", text]
+    lines += [table(["Option", "Default", "Meaning"], rows)] if rows else []
+    inner = getattr(command, "commands", {})
+    parts = ["\n\n".join(lines)]
+    for name, verb in sorted(inner.items()):
+        parts += _verb_parts(verb, (*words, name))
+    return parts
+
+
+def cli_page() -> str:
+    """Every verb of the command line with its options."""
+    from typer.main import get_command
+
+    from minivess.cli import app
+
+    intro = (
+        "One verb per step of an experiment, and some for people. `just experiment` runs the steps "
+        "in their order; each verb alone repeats its step. `minivess VERB --help` shows the same."
+    )
+    return page("Command line", intro, *_verb_parts(get_command(app), ("minivess",)))
+
+
+def glossary_page() -> str:
+    """The words of the project."""
+    lines = "\n".join(f"- **{word}**: {text}" for word, text in sorted(GLOSSARY.items()))
+    return page("Glossary", "The words that code, tables and pages use, each for one thing.", lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config": config_page,
+    "errors": errors_page,
+    "metrics": metrics_page,
+    "tables": tables_page,
+    "losses": losses_page,
+    "cli": cli_page,
+    "glossary": glossary_page,
+}
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Write every reference page as `folder`/<name>.md; return the files.
+
+    Raises:
+        MinivessError: MV-SYSTEM-001 not writable, MV-SYSTEM-002 disk full.
+    """
+    files = [folder / f"{name}.md" for name in PAGES]
+    for file, make in zip(files, PAGES.values(), strict=True):
+        output.write_text(make(), file)
+    return files

@@ -1,0 +1,903 @@
+"""Every configuration key reaches what it names: each one is changed, and what it names changes.
+
+Each check goes the whole way: an override, the resolved experiment, the file of the step that
+reads the key, and the real code of that step, on volumes of 16 x 16 x 8 voxels.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import multiprocessing
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from minivess import paths
+from minivess.config.load import keys, load_step, resolve, write_step_files
+from minivess.config.schema import Experiment, FiguresConfig
+from minivess.data.augment import training_patch
+from minivess.data.folds import read_folds
+from minivess.data.manifest import read_manifest
+from minivess.data.patches import extract, locate_patch
+from minivess.data.phantom import make_phantom
+from minivess.data.preprocess import open_case
+from minivess.data.sources import list_cases
+from minivess.errors import MinivessError
+from minivess.figures import FIGURES
+from minivess.inference.device import cpu_has_bfloat16, prepare_torch
+from minivess.inference.predict import TrainedNetwork, predict_case, write_prediction
+from minivess.models import ADAPTERS
+from minivess.models.dynunet import DynUNetAdapter
+from minivess.statistics import tables
+from minivess.steps import analyze, data, report
+from minivess.training.run import PlannedRun, plan_run
+from minivess.training.trainer import (
+    TrainingResult,
+    TrainingTask,
+    batches,
+    fit,
+    selection_dice,
+    train_epoch,
+)
+from minivess.types import RunKey
+from minivess.workflow import Plan, job_threads, plan_experiment
+
+SHAPE = (16, 16, 8)
+CASES = [f"phantom_{number:03d}" for number in range(1, 7)]
+RUN = RunKey("dynunet", "cbdice_cldice", 0, 0)
+TINY: dict[str, Any] = {
+    "presets": {"augment": "none"},
+    "models": {"dynunet": {"filters": [4, 8, 8]}},
+    "phantom": {"n_cases": 6, "phantom_shape": list(SHAPE)},
+    "patches": {"patch_size": [8, 8, 4], "batch_size": 2, "patches_per_epoch": 4},
+    "training": {"epochs": 1, "warmup_fraction": 0},
+    "compute": {"device": "cpu"},
+    "statistics": {"bootstrap_resamples": 99, "permutation_resamples": 99},
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A finished data part of a tiny experiment, of which each check takes a copy."""
+
+    base: Path
+    folder: Path
+
+    def root(self, **overrides: Any) -> Path:
+        """A copy of the results folder with the step files of other overrides.
+
+        Dots of a key are written as two underscores.
+        """
+        root = self.folder / f"root{len(list(self.folder.iterdir()))}"
+        shutil.copytree(self.base / "results", root)
+        write_step_files(self.experiment(**overrides), root / "config")
+        return root
+
+    def experiment(self, **overrides: Any) -> Experiment:
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        return resolve(str(self.base / "configs" / "experiment" / "tiny.yaml"), dotted)
+
+    def step(self, step: str, **overrides: Any) -> Experiment:
+        """What the step reads, and nothing else."""
+        return load_step(paths.step_config(self.root(**overrides), step))
+
+    def planned(self, **overrides: Any) -> PlannedRun:
+        root = self.root(**overrides)
+        experiment = load_step(paths.step_config(root, "train-dynunet"))
+        return plan_run(experiment, RUN, read_folds(paths.folds(root)), root)
+
+    def task(self, **overrides: Any) -> TrainingTask:
+        return self.planned(**overrides).task
+
+    def fit(self, **overrides: Any) -> TrainingResult:
+        state = self.folder / f"state{len(list(self.folder.iterdir()))}"
+        return fit(self.task(**overrides), state, lambda row: None)
+
+    def patch(self, **overrides: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The first patch of the first epoch, image and label (x, y, z)."""
+        task = self.task(**overrides)
+        image, label = training_patch(task.train, task.patches, task.augment, (0, 0, 1), 0)
+        return image[0].numpy(), label[0].numpy()
+
+    def plan(self, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> Plan:
+        monkeypatch.chdir(self.folder)
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        return plan_experiment({"experiment": "tiny", **dotted}, self.base)
+
+    @cached_property
+    def cases(self) -> pl.DataFrame:
+        """A table cases of two losses and fourteen cases."""
+        random = np.random.default_rng(0)
+        rows: list[dict[str, object]] = [
+            {
+                "experiment": "tiny",
+                "model": "dynunet",
+                "loss": loss,
+                "seed": 0,
+                "fold": index % 2,
+                "case": case,
+                "metric": metric,
+                "value": float(random.random()) + 0.2 * (loss == "dice_ce"),
+                "unit": "1",
+                "status": "ok",
+            }
+            for loss in ("cbdice_cldice", "dice_ce")
+            for index, case in enumerate(f"phantom_{number:03d}" for number in range(1, 15))
+            for metric in ("dice", "cldice")
+        ]
+        return tables.from_rows("cases", rows)
+
+    def compared(self, **overrides: Any) -> Path:
+        """A root after the compare step."""
+        root = self.root(losses=["cbdice_cldice", "dice_ce"], **overrides)
+        paths.table(root, "cases").parent.mkdir()
+        self.cases.write_parquet(paths.table(root, "cases"))
+        baseline: list[dict[str, object]] = [
+            {"case": case, "threshold": 0.5, "dice": 0.4} for case in self.cases["case"].unique()
+        ]
+        tables.from_rows("baseline", baseline).write_parquet(paths.baseline(root))
+        analyze.compare_arms(root)
+        return root
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("tiny")
+    file = base / "configs" / "experiment" / "tiny.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    root = base / "results"
+    write_step_files(resolve(str(file)), root / "config")
+    data.phantom(root)
+    data.manifest(root)
+    for case in read_manifest(paths.manifest(root))["case"]:
+        data.preprocess(root, case)
+    data.folds(root)
+    return base
+
+
+@pytest.fixture
+def lab(base: Path, tmp_path: Path) -> Lab:
+    return Lab(base, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+class Recording(torch.nn.Module):
+    """Logits from the intensity alone; remembers the shape of every batch it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.seen: list[tuple[int, ...]] = []
+        self.autocast: list[bool] = []
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(batch.shape))
+        self.autocast.append(torch.is_autocast_enabled("cpu"))
+        return torch.cat([-batch, batch], dim=1) * self.scale
+
+
+# top level
+
+
+def name(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lab.plan(monkeypatch).root == Path("results/tiny")
+    assert lab.plan(monkeypatch, name="other").root == Path("results/other")
+
+
+def losses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {run.loss for run in lab.plan(monkeypatch).runs()} == {"cbdice_cldice"}
+    runs = lab.plan(monkeypatch, losses=["dice_ce", "cbdice"]).runs()
+    assert {run.loss for run in runs} == {"dice_ce", "cbdice"}
+    root = lab.root(losses=["dice_ce", "cbdice"])
+    assert analyze.arms(root) == (("dynunet", "dice_ce"), ("dynunet", "cbdice"))
+
+
+def seeds(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = lab.plan(monkeypatch, seeds=[3, 5]).runs()
+    assert sorted({run.seed for run in runs}) == [3, 5]
+    assert len(runs) == 2 * len(lab.plan(monkeypatch).runs())
+    root = lab.root()
+    experiment, folds = load_step(paths.step_config(root, "train-dynunet")), paths.folds(root)
+    first, second = (
+        next(batches(plan_run(experiment, run, read_folds(folds), root).task, 1))[0]
+        for run in (RunKey("dynunet", "dice_ce", seed, 0) for seed in (3, 5))
+    )
+    assert not torch.equal(first, second)
+
+
+# data
+
+
+def csv_source(lab: Lab, unit: int, label_value: int) -> Path:
+    """A CSV of one case whose header says 2 x 2 x 3 of a NIfTI unit (0: none, 2: mm, 3: um)."""
+    folder = lab.folder / f"csv{unit}{label_value}"
+    folder.mkdir()
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label[4:8] = label_value
+    for stem, array in (("image", np.arange(label.size, dtype=np.int16)), ("label", label)):
+        image = nib.nifti1.Nifti1Image(array.reshape(SHAPE), np.diag([2.0, 2.0, 3.0, 1.0]))
+        image.header["xyzt_units"] = unit
+        nib.save(image, folder / f"{stem}.nii")
+    path = folder / "cases.csv"
+    path.write_text("case,image,label\nmine,image.nii,label.nii\n", encoding="utf-8")
+    return path
+
+
+def manifest_row(lab: Lab, path: Path, **overrides: Any) -> dict[str, Any]:
+    root = lab.root(data__source="csv", data__path=str(path), **overrides)
+    data.manifest(root)
+    return read_manifest(paths.manifest(root)).row(0, named=True)
+
+
+def data_source(lab: Lab) -> None:
+    path = csv_source(lab, 3, 1)
+    assert manifest_row(lab, path)["case"] == "mine"
+    phantom = list_cases(lab.step("manifest", data__source="phantom"), Path())
+    assert phantom[0].case == "phantom_001"
+
+
+def data_path(lab: Lab) -> None:
+    first, second = csv_source(lab, 3, 1), csv_source(lab, 2, 1)
+    assert manifest_row(lab, first)["image"].startswith(first.parent.as_posix())
+    assert manifest_row(lab, second)["image"].startswith(second.parent.as_posix())
+
+
+def data_spacing_um(lab: Lab) -> None:
+    path = csv_source(lab, 0, 1)
+    assert manifest_row(lab, path)["spacing_um"] is None
+    row = manifest_row(lab, path, data__spacing_um=[0.5, 0.5, 4.0])
+    assert row["spacing_um"] == [0.5, 0.5, 4.0]
+    assert row["spacing_source"] == "config"
+
+
+def data_spacing_unit(lab: Lab) -> None:
+    path = csv_source(lab, 0, 1)
+    assert manifest_row(lab, path, data__spacing_unit="um")["spacing_um"] == [2, 2, 3]
+    assert manifest_row(lab, path, data__spacing_unit="mm")["spacing_um"] == [2000, 2000, 3000]
+
+
+def data_vessel_labels(lab: Lab) -> None:
+    path = csv_source(lab, 3, 255)
+    assert manifest_row(lab, path)["vessel_fraction"] is None
+    assert manifest_row(lab, path, data__vessel_labels=[255])["vessel_fraction"] == 0.25
+    root = lab.root(data__source="csv", data__path=str(path), data__vessel_labels=[255])
+    data.manifest(root)
+    data.preprocess(root, "mine")
+    assert open_case(paths.preprocessed_case(root, "mine")).label.mean() == 0.25
+
+
+def data_exclude(lab: Lab) -> None:
+    kept = list_cases(lab.step("manifest", data__exclude=["phantom_002"]), Path())
+    assert [case.case[-1] for case in kept] == ["1", "3", "4", "5", "6"]
+
+
+# phantom
+
+
+def phantom_n_cases(lab: Lab) -> None:
+    root = lab.root(n_cases=3)
+    shutil.rmtree(paths.phantom_folder(root))
+    data.phantom(root)
+    assert len(list((paths.phantom_folder(root) / "images").iterdir())) == 3
+    assert len(list_cases(lab.step("manifest", n_cases=3), root)) == 3
+
+
+def phantom_shape(lab: Lab) -> None:
+    for shape in ((16, 12, 4), (8, 8, 8)):
+        config = lab.step("phantom", phantom_shape=list(shape)).phantom
+        assert make_phantom(config, 0).image.shape == shape
+
+
+def phantom_spacing_um(lab: Lab) -> None:
+    root = lab.root(phantom_spacing_um=[2.0, 2.0, 4.0], n_cases=1)
+    data.phantom(root)
+    data.manifest(root)
+    assert read_manifest(paths.manifest(root))["spacing_um"].to_list() == [[2.0, 2.0, 4.0]]
+    before = read_manifest(paths.manifest(lab.root()))["spacing_um"].to_list()
+    assert before == [[1.0, 1.0, 5.0]] * 6
+
+
+def phantom_n_trees(lab: Lab) -> None:
+    for count in (1, 4):
+        config = lab.step("phantom", n_trees=count).phantom
+        assert {segment.tree for segment in make_phantom(config, 0).segments} == set(range(count))
+
+
+def phantom_photons(lab: Lab) -> None:
+    dim, bright = (
+        make_phantom(lab.step("phantom", photons=photons).phantom, 0).image.mean()
+        for photons in (5, 50)
+    )
+    assert 8 < bright / dim < 12
+
+
+def phantom_seed(lab: Lab) -> None:
+    first, again, other = (
+        make_phantom(lab.step("phantom", phantom_seed=seed).phantom, 0).image for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+# preprocess
+
+
+def prepared(lab: Lab, **overrides: Any) -> np.ndarray:
+    root = lab.root(**overrides)
+    data.preprocess(root, "phantom_001")
+    return np.asarray(open_case(paths.preprocessed_case(root, "phantom_001")).image)
+
+
+def preprocess_normalisation(lab: Lab) -> None:
+    zscore, minmax, none = (
+        prepared(lab, normalisation=kind) for kind in ("zscore", "minmax", "none")
+    )
+    assert abs(zscore.mean()) < 1e-4
+    assert zscore.std() == pytest.approx(1, abs=1e-4)
+    assert (minmax.min(), minmax.max()) == (0, 1)
+    assert none.max() > 10
+
+
+def preprocess_clip_percentiles(lab: Lab) -> None:
+    whole, upper_half_cut = (
+        prepared(lab, normalisation="none", clip_percentiles=list(limits))
+        for limits in ((0, 100), (0, 50))
+    )
+    assert upper_half_cut.max() == np.median(whole) < whole.max()
+
+
+# folds
+
+
+def made_folds(lab: Lab, **overrides: Any) -> Any:
+    root = lab.root(**overrides)
+    data.folds(root)
+    return read_folds(paths.folds(root))
+
+
+def folds_n_folds(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (2, 3):
+        assert len(made_folds(lab, n_folds=count).folds) == count
+        assert len(lab.plan(monkeypatch, folds__n_folds=count).runs()) == count
+
+
+def folds_seed(lab: Lab) -> None:
+    held_out = {
+        tuple(fold.validation for fold in made_folds(lab, folds_seed=seed).folds)
+        for seed in range(4)
+    }
+    assert len(held_out) > 1
+
+
+def folds_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = CASES
+    file = lab.folder / "folds.json"
+    sides = [{"train": cases[:4], "validation": cases[4:]}, {"train": cases[2:], "val": cases[:2]}]
+    sides += [{"train": cases[:2] + cases[4:], "val": cases[2:4]}]
+    file.write_text(json.dumps({"folds": sides}), encoding="utf-8")
+    made = made_folds(lab, folds_file=str(file))
+    assert [fold.validation for fold in made.folds] == [
+        tuple(cases[4:]),
+        tuple(cases[:2]),
+        tuple(cases[2:4]),
+    ]
+    assert len(lab.plan(monkeypatch, folds__folds_file=str(file), n_folds=2).runs()) == 3
+
+
+def folds_selection_fraction(lab: Lab) -> None:
+    few, many = (
+        made_folds(lab, selection_fraction=fraction).folds[0].selection for fraction in (0.25, 0.75)
+    )
+    assert (len(few), len(many)) == (1, 3)
+
+
+def folds_test_cases(lab: Lab) -> None:
+    made = made_folds(lab, test_cases=["phantom_003"])
+    assert made.test == ("phantom_003",)
+    used = {case for f in made.folds for case in (*f.train, *f.selection, *f.validation)}
+    assert used == {f"phantom_{number:03d}" for number in (1, 2, 4, 5, 6)}
+
+
+# patches
+
+
+def patches_patch_size(lab: Lab) -> None:
+    for size in ((8, 8, 4), (16, 12, 8)):
+        image, label = lab.patch(patch_size=list(size))
+        assert image.shape == label.shape == size
+
+
+def patches_batch_size(lab: Lab) -> None:
+    sizes = [len(images) for images, _ in batches(lab.task(batch_size=3), 1)]
+    assert sizes == [3, 1]
+    assert [len(images) for images, _ in batches(lab.task(batch_size=1), 1)] == [1] * 4
+
+
+def patches_patches_per_epoch(lab: Lab) -> None:
+    for count in (2, 6):
+        shown = batches(lab.task(patches_per_epoch=count), 1)
+        assert sum(len(images) for images, _ in shown) == count
+
+
+def patches_foreground_fraction(lab: Lab) -> None:
+    """With all patches centred on vessels every one has vessel voxels; without, some have none."""
+    vessels = []
+    for fraction in (0, 1):
+        task = lab.task(foreground_fraction=fraction, patch_size=[4, 4, 1])
+        places = [locate_patch(task.train, task.patches, (0, 0, 1), index) for index in range(40)]
+        labels = [extract(task.train[p.case].label, p.start, (4, 4, 1)) for p in places]
+        vessels.append(sum(int(label.any()) for label in labels))
+    assert vessels[0] < vessels[1] == 40
+
+
+# augment
+
+
+def augment_flip_probability(lab: Lab) -> None:
+    (image, label), (flipped, flipped_label) = (
+        lab.patch(flip_probability=probability) for probability in (0, 1)
+    )
+    assert np.array_equal(np.flip(image), flipped)
+    assert np.array_equal(np.flip(label), flipped_label)
+
+
+def augment_affine_probability(lab: Lab) -> None:
+    still, moved = (lab.patch(affine_probability=probability)[0] for probability in (0, 1))
+    assert not np.allclose(still, moved)
+
+
+def geometry_changes(lab: Lab, key: str, value: float) -> None:
+    still: dict[str, Any] = {"affine_probability": 1, "rotation_degrees": 0, "zoom": 0}
+    untouched, _ = lab.patch()
+    assert np.allclose(lab.patch(**still)[0], untouched, atol=1e-3)
+    assert not np.allclose(lab.patch(**{**still, key: value})[0], untouched, atol=1e-3)
+
+
+def augment_rotation_degrees(lab: Lab) -> None:
+    geometry_changes(lab, "rotation_degrees", 90)
+
+
+def augment_zoom(lab: Lab) -> None:
+    geometry_changes(lab, "zoom", 0.5)
+
+
+def intensity_changes(lab: Lab, probability: str, strength: str) -> None:
+    """Neither probability 0 nor strength 0 touches a patch; both above 0 change its intensities."""
+    untouched, label = lab.patch()
+    for chance, amount, changed in ((0, 2, False), (1, 0, False), (1, 2, True)):
+        image, same_label = lab.patch(**{probability: chance, strength: amount})
+        assert np.allclose(image, untouched, atol=1e-6) is not changed
+        assert np.array_equal(label, same_label)
+
+
+def augment_noise(lab: Lab) -> None:
+    intensity_changes(lab, "noise_probability", "noise_std")
+
+
+def augment_gamma(lab: Lab) -> None:
+    intensity_changes(lab, "gamma_probability", "gamma_log_range")
+
+
+# models
+
+
+class Wide(DynUNetAdapter):
+    """Another architecture."""
+
+
+def model_architecture(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADAPTERS, "wide", Wide)
+    assert type(lab.task().adapter) is DynUNetAdapter
+    assert type(lab.task(models__dynunet__architecture="wide").adapter) is Wide
+
+
+def model_filters(lab: Lab) -> None:
+    for filters in ((4, 8, 8), (6, 8, 8, 10)):
+        task = lab.task(models__dynunet__filters=list(filters), patches__patch_size=[8, 8, 4])
+        widths = {tensor.shape[0] for tensor in task.adapter.build().state_dict().values()}
+        assert set(filters) <= widths
+        assert (6 in widths) is (6 in filters)
+
+
+def model_deep_supervision(lab: Lab) -> None:
+    counts = []
+    for deep in (False, True):
+        adapter = lab.task(
+            models__dynunet__deep_supervision=deep, models__dynunet__filters=[4, 4, 4, 4]
+        ).adapter
+        network = adapter.build().train()
+        counts.append(len(adapter.heads(network(torch.zeros(1, 1, 16, 16, 8)))))
+    assert counts == [1, 3]
+
+
+# loss
+
+
+def loss_value(lab: Lab, **overrides: Any) -> float:
+    label = torch.zeros(1, 1, 16, 16, 8)
+    label[..., 3:12, 3:12, 1:7] = 1
+    logits = torch.cat([1 - 2 * label, 1.7 * label - 1], dim=1)
+    return lab.task(**overrides).loss(logits, label).item()
+
+
+def loss_skeleton_iterations(lab: Lab) -> None:
+    assert loss_value(lab, skeleton_iterations=1) != loss_value(lab, skeleton_iterations=4)
+
+
+def loss_smooth(lab: Lab) -> None:
+    assert loss_value(lab, smooth=1e-5) > loss_value(lab, smooth=1000)
+
+
+# training
+
+
+def training_epochs(lab: Lab) -> None:
+    for epochs in (1, 3):
+        history = lab.fit(epochs=epochs).history
+        assert [entry["epoch"] for entry in history] == list(range(1, epochs + 1))
+
+
+def training_learning_rate(lab: Lab) -> None:
+    low, high = (
+        lab.fit(learning_rate=rate).history[0]["train/learning_rate"] for rate in (1e-4, 1e-3)
+    )
+    assert high == pytest.approx(10 * low)
+
+
+def norm(result: TrainingResult) -> float:
+    return float(sum(tensor.square().sum() for tensor in result.weights.values()))
+
+
+def training_weight_decay(lab: Lab) -> None:
+    assert norm(lab.fit(weight_decay=100)) < 0.9 * norm(lab.fit(weight_decay=0))
+
+
+def training_warmup_fraction(lab: Lab) -> None:
+    rates = [
+        lab.fit(warmup_fraction=part, epochs=2, patches_per_epoch=2).history[0] for part in (0, 0.9)
+    ]
+    assert rates[0]["train/learning_rate"] > 1.5 * rates[1]["train/learning_rate"]
+
+
+def training_gradient_clip(lab: Lab) -> None:
+    """AdamW forgets the size of gradients, but not of those far below its epsilon (1e-8)."""
+    still, usual, clipped = (
+        lab.fit(weight_decay=0, **change).weights
+        for change in ({"learning_rate": 1e-12}, {}, {"gradient_clip": 1e-12})
+    )
+
+    def moved(weights: dict[str, torch.Tensor]) -> float:
+        return max(float((weights[name] - still[name]).abs().max()) for name in still)
+
+    assert moved(clipped) < 0.01 * moved(usual)
+
+
+def training_selection_every(lab: Lab) -> None:
+    for every, expected in ((1, [1, 2, 3]), (2, [2, 3])):
+        history = lab.fit(selection_every=every, epochs=3, patches_per_epoch=1).history
+        assert [entry["epoch"] for entry in history if "selection/dice" in entry] == expected
+
+
+def training_selection_overlap(lab: Lab) -> None:
+    windows = []
+    for overlap in (0, 0.5):
+        network = Recording()
+        selection_dice(lab.task(selection_overlap=overlap), network)
+        windows.append(sum(shape[0] for shape in network.seen))
+    assert windows[0] == 2 * 2 * 2 * len(lab.task().selection)
+    assert windows[1] > windows[0]
+
+
+# compute
+
+
+def compute_profile(lab: Lab) -> None:
+    for profile in ("strict", "fast"):
+        planned = lab.planned(profile=profile)
+        (precision,) = [d for d in planned.decisions if d.name == "sys_precision"]
+        assert precision.reason.startswith(f"profile {profile}")
+        network = Recording()
+        optimizer = torch.optim.AdamW(network.parameters())
+        train_epoch(planned.task, network, optimizer, 1)
+        predict_case(
+            TrainedNetwork(network, (8, 8, 4), (1, 1, 1)),
+            planned.task.train[0],
+            lab.step("predict").inference,
+            lab.step("predict", profile=profile).compute,
+        )
+        assert set(network.autocast) == {profile == "fast" and cpu_has_bfloat16()}
+
+
+def compute_device(lab: Lab) -> None:
+    (device,) = [d for d in lab.planned(device="cpu").decisions if d.name == "sys_device"]
+    assert (device.value, device.reason) == ("cpu", "set in the config")
+    (device,) = [d for d in lab.planned(device="auto").decisions if d.name == "sys_device"]
+    assert device.reason.startswith("auto: ")
+    with pytest.raises(MinivessError, match="cuda:99"):
+        lab.planned(device="cuda:99")
+
+
+def compute_threads(lab: Lab) -> None:
+    for count in (1, 2):
+        for step in ("train-dynunet", "predict"):
+            prepare_torch(lab.step(step, threads=count).compute)
+            assert torch.get_num_threads() == count
+        assert job_threads(lab.experiment(threads=count), 8) == count
+
+
+def compute_workers(lab: Lab) -> None:
+    patches = []
+    for count in (0, 1):
+        loader = batches(lab.task(workers=count), 1)
+        patches.append(next(loader)[0])
+        assert len(multiprocessing.active_children()) == count
+        del loader
+    assert torch.equal(patches[0], patches[1])
+
+
+# inference
+
+
+def predicted(lab: Lab, **overrides: Any) -> tuple[list[tuple[int, ...]], np.ndarray, np.ndarray]:
+    """Shapes of the batches that the network saw, probability and mask."""
+    network, root = Recording(), lab.root(**overrides)
+    config = load_step(paths.step_config(root, "predict"))
+    case = open_case(paths.preprocessed_case(root, "phantom_001"))
+    trained = TrainedNetwork(network, (8, 8, 4), (1, 1, 1))
+    probability, mask = predict_case(trained, case, config.inference, config.compute)
+    return network.seen, probability, mask
+
+
+def inference_window_size(lab: Lab) -> None:
+    assert {shape[2:] for shape in predicted(lab)[0]} == {(8, 8, 4)}
+    assert {shape[2:] for shape in predicted(lab, window_size=[16, 8, 8])[0]} == {(16, 8, 8)}
+
+
+def inference_overlap(lab: Lab) -> None:
+    counts = [sum(s[0] for s in predicted(lab, overlap=overlap)[0]) for overlap in (0, 0.5)]
+    assert counts == [2 * 2 * 2, 3 * 3 * 3]
+
+
+def inference_window_batch(lab: Lab) -> None:
+    for size in (1, 4):
+        assert {shape[0] for shape in predicted(lab, overlap=0, window_batch=size)[0]} == {size}
+
+
+def inference_probability_threshold(lab: Lab) -> None:
+    for threshold in (0.2, 0.8):
+        _, probability, mask = predicted(lab, probability_threshold=threshold)
+        assert np.array_equal(mask, probability > threshold)
+        assert 0 < mask.mean() < 1
+
+
+# evaluation
+
+
+def evaluation_nsd_tolerance_um(lab: Lab) -> None:
+    scores = []
+    for tolerance in (0.1, 100):
+        root = lab.root(nsd_tolerance_um=tolerance)
+        case = open_case(paths.preprocessed_case(root, "phantom_001"))
+        mask = np.roll(np.asarray(case.label) > 0, 2, axis=0)
+        write_prediction(paths.run_folder(root, RUN), case, mask.astype(np.float32), mask)
+        analyze.evaluate(root, RUN, "phantom_001")
+        table = tables.read("cases", paths.case_metrics(paths.run_folder(root, RUN), case.case))
+        scores.append(table.filter(table["metric"] == "nsd")["value"].item())
+    assert scores[0] < scores[1] == 1
+
+
+# statistics
+
+
+def compared(lab: Lab, **overrides: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    root = lab.compared(**overrides)
+    summary = tables.read("summary", paths.table(root, "summary"))
+    return summary, tables.read("comparison", paths.table(root, "comparison"))
+
+
+def statistics_confidence(lab: Lab) -> None:
+    narrow, wide = (compared(lab, confidence=level)[0] for level in (0.5, 0.95))
+    assert (narrow["ci_high"] < wide["ci_high"]).all()
+    assert (narrow["ci_low"] > wide["ci_low"]).all()
+
+
+def statistics_bootstrap_resamples(lab: Lab) -> None:
+    few, many = (compared(lab, bootstrap_resamples=count) for count in (99, 199))
+    assert not few[0].equals(many[0])
+    assert few[1]["p_value"].equals(many[1]["p_value"])
+
+
+def statistics_permutation_resamples(lab: Lab) -> None:
+    """P-values are multiples of 1 in (resamples + 1), or of 1 in 2 ** 14 where all are done."""
+    for resamples, steps in ((99, 100), (2**14, 2**14)):
+        p_values = compared(lab, permutation_resamples=resamples)[1]["p_value"].to_numpy()
+        assert np.allclose(p_values * steps, np.round(p_values * steps), atol=1e-6)
+    assert not np.allclose(p_values * 100, np.round(p_values * 100), atol=1e-6)
+
+
+def statistics_seed(lab: Lab) -> None:
+    first, again, other = (compared(lab, statistics_seed=seed) for seed in (0, 0, 1))
+    assert first[0].equals(again[0])
+    assert not first[0].equals(other[0])
+    assert not first[1].equals(other[1])
+
+
+def statistics_primary_metric(lab: Lab) -> None:
+    shown: dict[str, list[bytes]] = {}
+    for metric, label in (("dice", "differences in Dice"), ("cldice", "differences in clDice")):
+        root = lab.compared(primary_metric=metric)
+        numbers = json.loads(paths.summary(root).read_text(encoding="utf-8"))
+        assert numbers["primary_metric"] == metric
+        assert label in paths.summary_text(root).read_text(encoding="utf-8")
+        for figure in ("paired_cases", "fold_heatmap", "qualitative"):
+            drawn = draw(lab, figure, root, primary_metric=metric)
+            shown.setdefault(figure, []).append(drawn)
+    assert all(first != second for first, second in shown.values())
+
+
+# figures
+
+
+def draw(lab: Lab, figure: str, tables_of: Path, **overrides: Any) -> bytes:
+    """The SVG that the figure step makes of six cases and the tables of another root."""
+    root = lab.root(losses=["cbdice_cldice", "dice_ce"], **overrides)
+    shutil.copytree(tables_of / "tables", root / "tables")
+    shown = lab.cases.filter(lab.cases["case"].is_in(CASES))
+    shown.write_parquet(paths.table(root, "cases"))
+    runs = shown.select("experiment", "model", "loss", "seed", "fold").unique().to_dicts()
+    rows: list[dict[str, object]] = [
+        {**run, "epoch": epoch, "name": name, "value": 1 / epoch}
+        for run in runs
+        for epoch in (1, 2, 3)
+        for name in ("train/loss", "selection/dice")
+    ]
+    tables.from_rows("history", rows).write_parquet(paths.table(root, "history"))
+    for row in shown.filter(shown["metric"] == "dice").iter_rows(named=True):
+        case = open_case(paths.preprocessed_case(root, row["case"]))
+        mask = np.roll(np.asarray(case.label) > 0, 1, axis=0)
+        run = RunKey(row["model"], row["loss"], row["seed"], row["fold"])
+        write_prediction(paths.run_folder(root, run), case, mask.astype(np.float32), mask)
+    report.figure(root, figure)
+    return paths.figure(root, figure, "svg").read_bytes()
+
+
+def figures_colors(lab: Lab) -> None:
+    root, chosen = lab.compared(), ["#12ab34", "#ab1234"]
+    for figure, keys_of in figure_keys().items():
+        if "colors" in keys_of:
+            drawn = draw(lab, figure, root, **{f"figures__{figure}__colors": chosen})
+            if figure == "qualitative":  # its colours are in pixels
+                assert drawn != draw(lab, figure, root)
+            else:
+                assert b"#12ab34" in drawn, figure
+
+
+def figures_width_mm(lab: Lab) -> None:
+    root = lab.compared()
+    for figure in figure_keys():
+        svg = draw(lab, figure, root, **{f"figures__{figure}__width_mm": 62.5})
+        found = re.search(rb'width="([0-9.]+)pt"', svg)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(62.5 / 25.4 * 72, abs=0.01), figure
+
+
+def figure_keys() -> dict[str, set[str]]:
+    """The keys of each figure's section."""
+    looks: dict[str, Any] = {n: field.annotation for n, field in FiguresConfig.model_fields.items()}
+    return {figure: set(look.model_fields) for figure, look in looks.items()}
+
+
+CHECKS: dict[tuple[str, str], Callable[..., None]] = {
+    ("", "name"): name,
+    ("", "losses"): losses,
+    ("", "seeds"): seeds,
+    ("data", "source"): data_source,
+    ("data", "path"): data_path,
+    ("data", "spacing_um"): data_spacing_um,
+    ("data", "spacing_unit"): data_spacing_unit,
+    ("data", "vessel_labels"): data_vessel_labels,
+    ("data", "exclude"): data_exclude,
+    ("phantom", "n_cases"): phantom_n_cases,
+    ("phantom", "phantom_shape"): phantom_shape,
+    ("phantom", "phantom_spacing_um"): phantom_spacing_um,
+    ("phantom", "n_trees"): phantom_n_trees,
+    ("phantom", "photons"): phantom_photons,
+    ("phantom", "phantom_seed"): phantom_seed,
+    ("preprocess", "normalisation"): preprocess_normalisation,
+    ("preprocess", "clip_percentiles"): preprocess_clip_percentiles,
+    ("folds", "n_folds"): folds_n_folds,
+    ("folds", "folds_seed"): folds_seed,
+    ("folds", "folds_file"): folds_file,
+    ("folds", "selection_fraction"): folds_selection_fraction,
+    ("folds", "test_cases"): folds_test_cases,
+    ("patches", "patch_size"): patches_patch_size,
+    ("patches", "batch_size"): patches_batch_size,
+    ("patches", "patches_per_epoch"): patches_patches_per_epoch,
+    ("patches", "foreground_fraction"): patches_foreground_fraction,
+    ("augment", "flip_probability"): augment_flip_probability,
+    ("augment", "affine_probability"): augment_affine_probability,
+    ("augment", "rotation_degrees"): augment_rotation_degrees,
+    ("augment", "zoom"): augment_zoom,
+    ("augment", "noise_probability"): augment_noise,
+    ("augment", "noise_std"): augment_noise,
+    ("augment", "gamma_probability"): augment_gamma,
+    ("augment", "gamma_log_range"): augment_gamma,
+    ("model", "architecture"): model_architecture,
+    ("model", "filters"): model_filters,
+    ("model", "deep_supervision"): model_deep_supervision,
+    ("loss", "skeleton_iterations"): loss_skeleton_iterations,
+    ("loss", "smooth"): loss_smooth,
+    ("training", "epochs"): training_epochs,
+    ("training", "learning_rate"): training_learning_rate,
+    ("training", "weight_decay"): training_weight_decay,
+    ("training", "warmup_fraction"): training_warmup_fraction,
+    ("training", "gradient_clip"): training_gradient_clip,
+    ("training", "selection_every"): training_selection_every,
+    ("training", "selection_overlap"): training_selection_overlap,
+    ("compute", "profile"): compute_profile,
+    ("compute", "device"): compute_device,
+    ("compute", "threads"): compute_threads,
+    ("compute", "workers"): compute_workers,
+    ("inference", "window_size"): inference_window_size,
+    ("inference", "overlap"): inference_overlap,
+    ("inference", "window_batch"): inference_window_batch,
+    ("inference", "probability_threshold"): inference_probability_threshold,
+    ("evaluation", "nsd_tolerance_um"): evaluation_nsd_tolerance_um,
+    ("statistics", "confidence"): statistics_confidence,
+    ("statistics", "bootstrap_resamples"): statistics_bootstrap_resamples,
+    ("statistics", "permutation_resamples"): statistics_permutation_resamples,
+    ("statistics", "statistics_seed"): statistics_seed,
+    ("statistics", "primary_metric"): statistics_primary_metric,
+    ("figures", "colors"): figures_colors,
+    ("figures", "width_mm"): figures_width_mm,
+}
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, key, _ in keys()])
+def test_the_key_reaches_what_it_names(
+    section: str, key: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (section, key) in CHECKS, "a new key needs a check here that it reaches something"
+    check = CHECKS[section, key]
+    known = {"lab": lab, "monkeypatch": monkeypatch}
+    check(**{name: known[name] for name in inspect.signature(check).parameters})
+
+
+def test_every_check_is_of_a_key() -> None:
+    assert set(CHECKS) <= {(section, key) for section, key, _ in keys()}
+
+
+def test_every_network_of_the_experiment_is_trained(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"small": {"filters": [4, 4, 4]}, "large": {"filters": [8, 8, 8]}}
+    plan = lab.plan(monkeypatch, models=models)
+    assert {run.model for run in plan.runs()} == {"dynunet", "small", "large"}
+    files = {path.stem for path in (plan.root / "config").glob("train-*.yaml")}
+    assert files == {"train-dynunet", "train-small", "train-large"}
+
+
+def test_every_figure_has_its_section_and_every_section_its_figure() -> None:
+    assert set(figure_keys()) == set(FIGURES)

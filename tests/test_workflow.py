@@ -1,0 +1,117 @@
+"""What the Snakefile asks of Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minivess import paths, workflow
+from minivess.config.load import resolve_mapping
+from minivess.errors import MinivessError
+
+EXPERIMENT = {"losses": ["dice_ce", "cbdice"], "seeds": [0, 1], "phantom": {"n_cases": 4}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
+    return tmp_path
+
+
+def plan(**overrides: object) -> workflow.Plan:
+    return workflow.plan_experiment({"experiment": "small.yaml", **overrides}, Path())
+
+
+def test_runs_and_files_of_a_plan(folder: Path) -> None:
+    made = plan(n_folds=2)
+    assert [str(run) for run in made.runs()][:2] == [
+        "dynunet/dice_ce/seed0/fold0",
+        "dynunet/dice_ce/seed0/fold1",
+    ]
+    assert len(made.runs()) == 2 * 2 * 2
+    assert len(made.cases) == 4
+    assert len(made.made_files) == 8
+    assert made.source_files == ()
+
+
+def test_a_folds_file_brings_its_number_of_folds(folder: Path) -> None:
+    text = '{"folds": [{"train": ["a"], "validation": ["b"]}]}'
+    (folder / "folds.json").write_text(text, encoding="utf-8")
+    assert plan(folds_file="folds.json").n_folds == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"losses": ["dise_ce"]}, "dice_ce"),
+        ({"models": {"a": {"architecture": "dynunett"}}}, "dynunet"),
+        ({"statistics": {"primary_metric": "clDise"}}, "cldice"),
+    ],
+)
+def test_unknown_names_stop_before_anything_runs(values: dict[str, object], name: str) -> None:
+    with pytest.raises(MinivessError) as caught:
+        workflow.check_uses(resolve_mapping({"name": "x", **values}, {}, "test"))
+    assert caught.value.code == "MV-CONFIG-003"
+    assert name in caught.value.fix
+
+
+def test_every_rule_names_code_that_exists() -> None:
+    for rule in workflow.CODE:
+        assert len(workflow.code(rule)) == 16
+
+
+def test_the_training_rule_watches_what_keys_its_checkpoints() -> None:
+    from minivess.training.run import TRAINING_CODE
+
+    assert set(TRAINING_CODE) <= set(workflow.CODE["train"])
+
+
+def test_a_missing_store_makes_the_mark_untrue(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder / "results" / "small"
+    mark = paths.tracked(root)
+    mark.parent.mkdir(parents=True)
+    mark.write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    (folder / "mlflow.db").write_bytes(b"")
+    workflow.forget_missing_store(root)
+    assert mark.exists()
+    (folder / "mlflow.db").unlink()
+    workflow.forget_missing_store(root)
+    assert not mark.exists()
+
+
+def test_gpus_are_counted_and_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workflow.gpu_count(tmp_path / "absent") == 0
+    (tmp_path / "0000:01:00.0").mkdir()
+    assert workflow.gpu_count(tmp_path) == 1
+    on_cpu = resolve_mapping({"name": "x"}, {"device": "cpu", "threads": 3}, "test")
+    assert workflow.job_threads(on_cpu, cores=8) == 3
+    monkeypatch.setattr(workflow, "gpu_count", lambda: 1)
+    assert workflow.job_threads(on_cpu, cores=8) == 3
+    assert workflow.job_threads(resolve_mapping({"name": "x"}, {}, "test"), cores=8) == 8
+
+
+def test_the_lock_is_free_again_when_its_process_is_gone(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from minivess.workflow import hold_lock; "
+    code += (
+        f"hold_lock(pathlib.Path({str(tmp_path)!r})); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(MinivessError) as caught:
+        workflow.hold_lock(tmp_path)
+    assert caught.value.code == "MV-STATE-004"
+    assert str(holder.pid) in caught.value.found
+    holder.kill()
+    holder.wait()
+    workflow.hold_lock(tmp_path)

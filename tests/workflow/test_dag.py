@@ -1,0 +1,211 @@
+"""The real DAG on a tiny phantom: complete, minimal in what it repeats, equal after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from workbench import TINY, Workbench, kill_group
+
+from minivess.types import RunKey
+
+pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("dag")]
+
+DOWNSTREAM = {"track", "export", "compare", "figure", "report"}
+RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]
+
+
+@pytest.fixture
+def copied(finished: Workbench, tmp_path: Path) -> Workbench:
+    """A finished experiment of one's own to change."""
+    shutil.copytree(finished.folder, tmp_path / "work", symlinks=True)
+    return Workbench(tmp_path / "work")
+
+
+@pytest.fixture
+def own_project(copied: Workbench, tmp_path: Path) -> Workbench:
+    """The same, with a copy of the project's code to change."""
+    project = tmp_path / "project"
+    for name in ("minivess", "workflow", "profiles", "configs", "paper", "Snakefile", "uv.lock"):
+        source = copied.project / name
+        if source.is_dir():
+            shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, project / name)
+    return Workbench(copied.folder, project)
+
+
+def test_everything_is_made(finished: Workbench) -> None:
+    root = finished.root
+    summary = json.loads((root / "tables" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["n_cases"] == TINY["phantom"]["n_cases"]
+    assert [arm["loss"] for arm in summary["arms"]] == TINY["losses"]
+    cases = pl.read_parquet(root / "tables" / "cases.parquet")
+    # Every case is held out once for each loss.
+    assert cases.filter(pl.col("metric") == "dice").height == 2 * summary["n_cases"]
+    for name in ("loss_comparison", "paired_cases", "fold_heatmap", "qualitative"):
+        assert (root / "figures" / f"{name}.svg").stat().st_size > 1000
+    report = (root / "report.html").read_text(encoding="utf-8")
+    assert "loss_comparison" in report
+
+
+def test_second_call_does_nothing(finished: Workbench) -> None:
+    assert finished.planned() == set()
+    assert "Nothing to be done" in finished.complete()
+
+
+def test_mlflow_has_every_run_once_and_finished(finished: Workbench) -> None:
+    from minivess.tracking.export import export_tables
+
+    uri = f"sqlite:///{finished.folder}/mlflow.db"
+    tables = export_tables(uri, "tiny", RUNS)
+    assert tables["runs"]["status"].to_list() == ["FINISHED"] * 4
+    assert tables["history"].filter(pl.col("name") == "train/loss").height == 4 * 2
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 4
+    for run in runs:
+        assert run.data.tags["minivess.git_commit"]
+        assert run.data.params["sys_torch"]
+
+
+def test_predictions_have_the_geometry_of_their_source(finished: Workbench) -> None:
+    import nibabel
+    import numpy as np
+
+    for fold, run in enumerate(RUNS[:2]):
+        folder = finished.root / "runs" / str(run) / "predictions"
+        masks = [path for path in folder.iterdir() if "probability" not in path.name]
+        assert len(masks) == 2, fold
+        for path in masks:
+            mask = nibabel.load(path)
+            source = nibabel.load(finished.root / "data" / "phantom" / "images" / path.name)
+            assert mask.shape == source.shape
+            assert np.array_equal(mask.affine, source.affine)
+            assert mask.header.get_xyzt_units()[0] == "micron"
+
+
+def test_a_colour_remakes_only_its_figure(copied: Workbench) -> None:
+    copied.write_config(figures={"paired_cases": {"colors": ["#112233", "#445566"]}})
+    assert copied.planned() == {"figure", "report"}
+    before = copied.digests()
+    copied.complete()
+    after = copied.digests()
+    changed = {name for name in after if after[name] != before.get(name)}
+    allowed = {f"figures/paired_cases.{suffix}" for suffix in ("svg", "pdf", "png")}
+    assert allowed <= changed
+    assert changed <= allowed | {"config/figure-paired_cases.yaml", "config/experiment.yaml"}
+
+
+def test_code_of_a_figure_remakes_only_that_figure(own_project: Workbench) -> None:
+    assert own_project.planned() == set()
+    edit(own_project.project / "minivess" / "figures" / "fold_heatmap.py")
+    text = own_project.complete(dry=True)
+    assert own_project.planned() == {"figure", "report"}
+    assert "figure fold_heatmap" in text
+    assert "figure paired_cases" not in text
+
+
+def test_editing_the_trainer_trains_again(own_project: Workbench) -> None:
+    edit(own_project.project / "minivess" / "training" / "trainer.py")
+    planned = own_project.planned()
+    assert {"train", "predict", "evaluate"} <= planned
+    assert not planned & {"phantom", "manifest", "preprocess", "folds", "baseline"}
+
+
+def test_editing_a_metric_only_evaluates_again(own_project: Workbench) -> None:
+    edit(own_project.project / "minivess" / "metrics" / "surface.py")
+    planned = own_project.planned()
+    assert "evaluate" in planned
+    assert not planned & {"train", "predict"}
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+
+
+def test_a_deleted_prediction_is_remade_with_what_follows(copied: Workbench) -> None:
+    before = copied.digests()
+    prediction = next((copied.root / "runs" / str(RUNS[0]) / "predictions").glob("*_00?.nii.gz"))
+    prediction.unlink()
+    planned = copied.planned()
+    assert {"predict", "evaluate"} <= planned <= {"predict", "evaluate"} | DOWNSTREAM
+    copied.complete()
+    assert copied.digests() == before
+
+
+def test_a_deleted_database_is_filled_again_from_the_files(copied: Workbench) -> None:
+    before = copied.digests()
+    for path in copied.folder.glob("mlflow.db*"):
+        path.unlink()
+    assert "track" in copied.planned()
+    text = copied.complete()
+    assert "4 runs filled into MLflow" in text
+    assert copied.digests() == before
+
+
+def test_killed_in_training_and_started_again_ends_equal(
+    finished: Workbench, bench: Workbench
+) -> None:
+    # Long enough to be hit between two epochs; one core instead of two.
+    process = bench.start()
+    checkpoint = bench.wait_for("checkpoint.safetensors")
+    kill_group(process)
+    assert checkpoint.exists()
+    assert not list(bench.root.rglob("run.json"))
+    bench.complete(cores=1)
+    assert bench.digests() == finished.digests()
+
+
+def test_a_stopped_training_is_marked_killed_and_goes_on(bench: Workbench) -> None:
+    bench.write_config(training={**TINY["training"], "epochs": 400}, losses=["dice_ce"])
+    bench.look_like_the_project()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minivess", "experiment", "tiny.yaml"],
+        cwd=bench.folder,
+        env=bench.env(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    bench.wait_for("checkpoint.safetensors")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{bench.folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    statuses = [run.info.status for run in client.search_runs([experiment.experiment_id])]
+    assert statuses
+    assert set(statuses) == {"KILLED"}
+    assert not leftovers(bench.folder)
+
+
+def leftovers(folder: Path) -> list[int]:
+    """Processes that still work in a folder."""
+    import psutil
+
+    time.sleep(0.5)
+    running = psutil.process_iter(["cwd", "cmdline"])
+    return [p.pid for p in running if p.info["cwd"] == str(folder) and p.info["cmdline"]]
+
+
+def test_two_at_once_is_an_error_that_names_the_other(bench: Workbench) -> None:
+    process = bench.start()
+    try:
+        bench.wait_for(".lock")
+        time.sleep(0.2)
+        second = bench.run()
+        assert second.returncode != 0
+        assert "MV-STATE-004" in second.stdout + second.stderr
+    finally:
+        kill_group(process)

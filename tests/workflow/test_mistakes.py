@@ -1,0 +1,132 @@
+"""What a tired person does to the whole workflow: a clear error, its exit status, results kept."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from workbench import Workbench
+
+from minivess.config.schema import PhantomConfig
+from minivess.data.phantom import write_phantom
+
+pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("dag")]
+
+
+def experiment(bench: Workbench, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return bench.minivess("experiment", "tiny.yaml", *arguments)
+
+
+def volumes(folder: Path) -> Path:
+    """Four small volumes with labels and their cases.csv."""
+    write_phantom(PhantomConfig(n_cases=4, phantom_shape=(24, 24, 8), n_trees=2), folder)
+    return folder / "cases.csv"
+
+
+def test_a_misspelt_key_names_the_nearest(bench: Workbench) -> None:
+    done = experiment(bench, "epohcs=3")
+    assert done.returncode == 2
+    assert "MV-CONFIG-001" in done.stderr
+    assert "epochs" in done.stderr
+    assert not bench.root.exists()
+
+
+def test_a_misspelt_key_for_snakemake_too(bench: Workbench) -> None:
+    done = bench.run(config=("epohcs=3",))
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert "MV-CONFIG-001" in text
+    assert "did you mean epochs?" in text
+    assert "Traceback" not in text
+
+
+def test_an_override_reaches_the_step_and_only_it(bench: Workbench) -> None:
+    text = bench.complete(config=("epochs=7", "patches={batch_size: 3}"), dry=True)
+    assert "folds" in text
+    train = (bench.root / "config" / "train-tiny.yaml").read_text(encoding="utf-8")
+    assert "epochs: 7" in train
+    assert "batch_size: 3" in train
+    assert "epochs" not in (bench.root / "config" / "predict.yaml").read_text(encoding="utf-8")
+
+
+def test_an_unknown_experiment(bench: Workbench) -> None:
+    done = bench.minivess("experiment", "deno")
+    assert done.returncode == 2
+    assert "did you mean demo?" in done.stderr
+
+
+def test_a_list_that_is_not_there(bench: Workbench) -> None:
+    done = experiment(bench, "nowhere/cases.csv")
+    assert done.returncode == 3
+    assert "MV-DATA-001" in done.stderr
+
+
+def test_all_problems_of_the_data_at_once(bench: Workbench) -> None:
+    cases = volumes(bench.folder / "mine")
+    image = bench.folder / "mine" / "images" / "phantom_001.nii.gz"
+    image.write_bytes(image.read_bytes()[:-200])
+    shutil.copy2(
+        bench.folder / "mine" / "images" / "phantom_003.nii.gz",
+        bench.folder / "mine" / "images" / "phantom_004.nii.gz",
+    )
+    label = bench.folder / "mine" / "labels" / "phantom_002.nii.gz"
+    label.write_bytes(gzip.compress(b"this is no volume"))
+    done = experiment(bench, str(cases))
+    assert done.returncode == 3
+    for code, case in (
+        ("MV-DATA-002", "phantom_001"),
+        ("MV-DATA-002", "phantom_002"),
+        ("MV-DATA-012", "phantom_004"),
+    ):
+        assert f"{case}: {code}" in done.stderr
+    # The page with pictures is there although the run stopped.
+    assert (bench.root / "data" / "validation.html").exists()
+    assert not (bench.root / "data" / "preprocessed").exists()
+
+
+def test_a_failure_leaves_earlier_results_alone(finished: Workbench, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "work", symlinks=True)
+    bench = Workbench(tmp_path / "work")
+    before = bench.digests()
+    done = experiment(bench, "primary_metric=dise")
+    assert done.returncode == 2
+    assert "MV-CONFIG-003" in done.stdout + done.stderr
+    assert bench.digests() == before
+
+
+def test_a_results_folder_that_cannot_be_written(bench: Workbench) -> None:
+    (bench.folder / "results").write_text("a file where a folder should be", encoding="utf-8")
+    done = experiment(bench)
+    assert done.returncode == 4
+    assert "MV-SYSTEM-001" in done.stderr
+
+
+def test_a_stale_mlruns_folder_does_not_matter(bench: Workbench) -> None:
+    meta = bench.folder / "mlruns" / "0" / "meta.yaml"
+    meta.parent.mkdir(parents=True)
+    meta.write_text("artifact_location: mlruns/0\nexperiment_id: '0'\n", encoding="utf-8")
+    bench.complete("results/tiny/runs/tiny/dice_ce/seed0/fold0/run.json")
+    assert (bench.folder / "mlflow.db").exists()
+
+
+def test_a_file_store_is_refused_before_training(bench: Workbench) -> None:
+    bench.environment["MLFLOW_TRACKING_URI"] = f"file:{bench.folder}/mlruns"
+    done = experiment(bench)
+    assert done.returncode == 6
+    assert "mlflow migrate-filestore" in done.stdout + done.stderr
+
+
+def test_a_patch_larger_than_the_smallest_volume(bench: Workbench) -> None:
+    done = experiment(bench, "patch_size=[16, 16, 64]")
+    assert done.returncode == 3
+    assert "MV-PATCH-001" in done.stderr
+    assert "phantom_001" in done.stderr
+
+
+def test_fewer_cases_than_folds(bench: Workbench) -> None:
+    done = experiment(bench, "n_folds=5")
+    assert done.returncode == 3
+    assert "MV-FOLDS-002" in done.stderr
