@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "MV-SYSTEM-002": "disk full",
     "MV-SYSTEM-003": "device not available",
     "MV-SYSTEM-004": "program missing",
+    "MV-TRAIN-001": "the loss is no longer finite",
     "MV-TRACK-001": "tracking database cannot be reached or is locked",
     "MV-TRACK-002": "tracking store of a kind that is no longer supported",
     "MV-TRACK-003": "tracking database lacks what the files have",
@@ -65,6 +66,7 @@ EXIT_STATUS: dict[str, int] = {
     "STATE": 5,
     "TRACK": 6,
     "PAPER": 7,
+    "TRAIN": 8,
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 def os_error(error: OSError, path: Path) -> MinivessError:
     """The user's error for a failed write: disk full, or a folder that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # NumPy reports a short write without a number: then the disk itself is asked.
+    unnumbered = error.errno is None and path.parent.is_dir()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (unnumbered and _is_full(path.parent)):
         return MinivessError(
             "MV-SYSTEM-002",
             what="the disk is full",
@@ -33,6 +37,10 @@ def os_error(error: OSError, path: Path) -> MinivessError:
         found=str(error),
         fix="give yourself the right to write there, or start from another folder",
     )
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < 4096
 
 
 @contextmanager
@@ -72,7 +80,10 @@ def write_json(value: Any, path: Path) -> None:
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """Write a table with equal bytes for equal values (one row group, zstd); see `replacing`."""
+    content = io.BytesIO()
+    table.rechunk().write_parquet(
+        content, compression="zstd", statistics=True, row_group_size=max(1, table.height)
+    )
+    # From memory: Polars' own writer reports a full disk as a generic error.
     with replacing(path) as temporary:
-        table.rechunk().write_parquet(
-            temporary, compression="zstd", statistics=True, row_group_size=max(1, table.height)
-        )
+        temporary.write_bytes(content.getvalue())

@@ -75,7 +75,8 @@ class Workbench:
 
     def planned(self) -> set[str]:
         """Rules that a dry run would execute."""
-        pairs = [line.split() for line in self.complete(dry=True).splitlines()]
+        _, _, table = self.complete(dry=True).partition("Job stats:")
+        pairs = [line.split() for line in table.splitlines()]
         rules = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
         return rules - {"total", "all"}
 

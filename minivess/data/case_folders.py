@@ -245,7 +245,8 @@ def nnunet_cases(path: Path, root: Path, data: DataConfig) -> Listing:
             path / "imagesTr",
             ", ".join(others[:_SHOWN]) + f" ({len(others)} files)",
             "one file <case>_0000 of each case",
-            f"keep one channel per case and name its file like {closest(others[0], single or others)}_0000",
+            "keep one channel per case and name its file like "
+            f"{closest(others[0], single or others)}_0000",
         )
     pairs = sorted(single.keys() & labels.keys())
     alone = sorted(single.keys() ^ labels.keys())

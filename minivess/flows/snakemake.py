@@ -140,6 +140,8 @@ def run(asked: Request) -> int:
     except BaseException:
         stop_group(process)
         raise
+    if status == 0 and not asked.dry_run:
+        say(f"everything is in {asked.root}; `just summary {asked.name}` prints the table")
     failures = [json.loads(path.read_text(encoding="utf-8")) for path in _error_records(asked.root)]
     for failure in failures:
         say("\n" + failure["text"])

@@ -30,6 +30,7 @@ def train(root: Path, key: RunKey, progress: str) -> None:
     for decision in plan.decisions:
         say(f"{decision.name} = {decision.value} ({decision.reason})")
     run = paths.run_folder(root, key)
+    machine = [decision for decision in plan.decisions if decision.name.startswith("sys_")]
     tags = {**provenance.git_state(), "config_digest": plan.config_digest, "run_folder": str(run)}
     state = paths.training_state(root, plan.state_key)
     handle = mlflow_log.open_run(
@@ -37,7 +38,7 @@ def train(root: Path, key: RunKey, progress: str) -> None:
         experiment.name,
         key,
         plan.run_digest,
-        {**plan.params, **provenance.system_facts()},
+        {**plan.params, **provenance.system_facts(), **{d.name: d.value for d in machine}},
         {f"minivess.{name}": value for name, value in tags.items()},
     )
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"

@@ -62,6 +62,12 @@ def save_checkpoint(
         temporary.write_bytes(content)
 
 
+def remove_half_written(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote a checkpoint has left."""
+    for path in folder.glob(f".*.{CHECKPOINT}"):
+        path.unlink(missing_ok=True)
+
+
 def load_checkpoint(
     folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainingState | None:
@@ -78,7 +84,16 @@ def load_checkpoint(
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: what maps the file would hold its space on the disk after it is replaced.
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+        state = TrainingState(
+            epoch=facts["epoch"],
+            best_epoch=facts["best_epoch"],
+            best_dice=facts["best_dice"],
+            best_weights=_under(tensors, "best."),
+            history=facts["history"],
+        )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise MinivessError(
             "MV-STATE-003",
@@ -94,13 +109,7 @@ def load_checkpoint(
         slots.setdefault(int(index), {})[slot] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    return TrainingState(
-        epoch=facts["epoch"],
-        best_epoch=facts["best_epoch"],
-        best_dice=facts["best_dice"],
-        best_weights=_under(tensors, "best."),
-        history=facts["history"],
-    )
+    return state
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -214,6 +214,7 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
             "spacing_um": adapter.spacing_um,
             "patch_size": plan.task.patches.patch_size,
         },
-        "decisions": [vars(decision) for decision in plan.decisions],
+        # Those that begin with sys_ depend on the machine: they are in MLflow and in the log.
+        "decisions": [vars(d) for d in plan.decisions if not d.name.startswith("sys_")],
     }
     output.write_json(record, paths.run_record(run))

@@ -14,12 +14,18 @@ from minivess.config.schema import AugmentConfig, ComputeConfig, PatchConfig, Tr
 from minivess.data.augment import training_patch
 from minivess.data.patches import check_patch_size
 from minivess.data.preprocess import PreparedCase
+from minivess.errors import MinivessError
 from minivess.inference.device import choose_device, choose_precision
 from minivess.inference.sliding_window import predict_probability
 from minivess.models.adapter import ModelAdapter
 from minivess.models.weights import weights_of
 from minivess.seeding import torch_seeded
-from minivess.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from minivess.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    remove_half_written,
+    save_checkpoint,
+)
 from minivess.training.progress import EpochRow, clock
 
 if TYPE_CHECKING:
@@ -163,8 +169,22 @@ def train_epoch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
         optimizer.step()
-        total += float(loss.detach())
+        total += _finite(float(loss.detach()), task, epoch)
     return total / per_epoch, rate
+
+
+def _finite(loss: float, task: TrainingTask, epoch: int) -> float:
+    if not math.isfinite(loss):
+        raise MinivessError(
+            "MV-TRAIN-001",
+            what="the loss is no longer finite",
+            where=f"seed {task.seed}, fold {task.fold}, epoch {epoch}",
+            found=str(loss),
+            expected="a number",
+            fix=f"lower training.learning_rate (now {task.training.learning_rate:g}) or "
+            f"training.gradient_clip (now {task.training.gradient_clip:g})",
+        )
+    return loss
 
 
 def fit(
@@ -180,7 +200,8 @@ def fit(
     The result is the same however often the process was killed in between.
 
     Raises:
-        MinivessError: MV-PATCH-... patch size, MV-STATE-003 checkpoint, MV-SYSTEM-... disk.
+        MinivessError: MV-PATCH-... patch size, MV-STATE-003 checkpoint, MV-SYSTEM-... disk,
+            MV-TRAIN-001 the training diverged.
     """
     import torch
 
@@ -195,6 +216,7 @@ def fit(
         lr=task.training.learning_rate,
         weight_decay=task.training.weight_decay,
     )
+    remove_half_written(state_folder)
     state = load_checkpoint(state_folder, network, optimizer) or TrainingState()
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
         begin = clock()

@@ -188,12 +188,10 @@ def test_intensity_changes_leave_the_label_alone(cases: list[PreparedCase]) -> N
 
 def test_rotations_bring_in_no_padding(tmp_path: Path) -> None:
     # In a volume without zeros any padding would show.
-    spacing, size = (0.5, 1.0, 5.0), (40, 12, 4)
+    spacing, size = (1.0, 0.5, 5.0), (40, 8, 4)
     case = make_case(tmp_path, "a", (120, 120, 8), spacing)
     ones = np.ones(case.shape, dtype=np.float32)
-    full = PreparedCase(
-        "a", "a", ones, ones.astype(np.uint8), np.arange(ones.size), case.geometry
-    )
+    full = PreparedCase("a", "a", ones, ones.astype(np.uint8), np.arange(ones.size), case.geometry)
     patches = PatchConfig(patch_size=size)
     for degrees, zoom in ((20.0, 0.1), (45.0, 0.3), (180.0, 0.0)):
         turning = GEOMETRIC.model_copy(update={"rotation_degrees": degrees, "zoom": zoom})
@@ -208,6 +206,8 @@ def test_margins_by_hand() -> None:
     # A square at 45 degrees is sqrt(2) wide; a long one is as wide as its diagonal.
     assert affine_margin((100, 100, 8), (1, 1, 5), turn) == (21, 21, 0)
     assert affine_margin((60, 80, 8), (1, 1, 5), turn) == (20, 10, 0)
+    # The diagonal of a long one lies along its short side at almost a right angle.
+    assert affine_margin((30, 400, 8), (1, 1, 5), turn) == (186, 1, 0)
     # The same in um with voxels of another width.
     assert affine_margin((60, 40, 8), (1, 2, 5), turn) == (20, 5, 0)
     zoom = AugmentConfig(rotation_degrees=0, zoom=0.5)

@@ -94,6 +94,17 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_the_rows(
     assert make_folds(manifest, config) == make_folds(shuffled, config)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "selecting"), [(0.1, 1), (0.2, 1), (0.4, 2), (0.5, 2), (0.75, 3), (0.95, 3)]
+)
+def test_the_part_that_selects_is_rounded_and_leaves_some_to_train(
+    fraction: float, selecting: int
+) -> None:
+    made = make_folds(make_manifest([1] * 6), FoldsConfig(selection_fraction=fraction))
+    for fold in made.folds:
+        assert (len(fold.train), len(fold.selection)) == (4 - selecting, selecting)
+
+
 def test_seeds_give_different_folds() -> None:
     manifest = make_manifest([1] * 12)
     made = {make_folds(manifest, FoldsConfig(folds_seed=seed)).folds for seed in range(5)}

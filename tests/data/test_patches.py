@@ -115,9 +115,7 @@ def test_a_window_is_that_of_the_mirrored_volume(
 ) -> None:
     array = np.arange(int(np.prod(shape))).reshape(shape)
     mirrored = np.pad(array, 24, mode="symmetric")
-    expected = mirrored[
-        tuple(slice(24 + a, 24 + a + b) for a, b in zip(start, size, strict=True))
-    ]
+    expected = mirrored[tuple(slice(24 + a, 24 + a + b) for a, b in zip(start, size, strict=True))]
     np.testing.assert_array_equal(extract(array, start, size), expected)
 
 

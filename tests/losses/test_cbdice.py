@@ -46,9 +46,7 @@ def slow_skeleton(volume: dict, shape: tuple[int, ...], iterations: int) -> dict
     """Algorithm 1 of the clDice paper, voxel by voxel."""
 
     def opened(values: dict) -> dict:
-        return pooled(
-            pooled(values, shape, min, corners=False), shape, max, corners=True
-        )
+        return pooled(pooled(values, shape, min, corners=False), shape, max, corners=True)
 
     top = opened(volume)
     skeleton = {voxel: max(volume[voxel] - top[voxel], 0.0) for voxel in volume}
@@ -98,8 +96,9 @@ def slow_cbdice(probability: Array, label: Array, iterations: int) -> float:
             below += thin[v] * (own[v] if other[v] == 0.0 else other[v])
         return (above + 1.0) / (below + 1.0)
 
-    precision, sensitivity = ratio(thin_p, depth_t, ring_p, ring_t), ratio(
-        thin_t, depth_p, ring_t, ring_p
+    precision, sensitivity = (
+        ratio(thin_p, depth_t, ring_p, ring_t),
+        ratio(thin_t, depth_p, ring_t, ring_p),
     )
     return 2.0 * precision * sensitivity / (precision + sensitivity)
 

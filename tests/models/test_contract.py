@@ -48,7 +48,7 @@ def example(adapter: ModelAdapter) -> tuple[torch.Tensor, torch.Tensor]:
     return image, (image > 0.5).to(torch.uint8)
 
 
-def test_one_step_of_training_changes_every_weight_and_lowers_the_loss(
+def test_one_step_of_training_changes_weights_and_lowers_the_loss(
     adapter: ModelAdapter,
 ) -> None:
     import torch

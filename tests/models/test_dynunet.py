@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_every_head_is_another_level_and_gets_a_gradient(
         grads = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
         trained.append({name for name, grad in grads.items() if grad.abs().sum() > 0})
     # A coarser head trains fewer of the decoder's levels, and an output of its own.
-    assert all(len(fewer) < len(more) for more, fewer in zip(trained, trained[1:], strict=False))
+    assert all(len(fewer) < len(more) for more, fewer in itertools.pairwise(trained))
     for index, names in enumerate(trained):
         own = names - set().union(*(other for at, other in enumerate(trained) if at != index))
         assert own, f"head {index} has weights that only it trains"

@@ -41,7 +41,7 @@ def test_weights_are_copies() -> None:
     kept = {name: tensor.clone() for name, tensor in weights.items()}
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 1.0
+            parameter.add_(1.0)
     assert all(torch.equal(weights[name], kept[name]) for name in kept)
     assert not any(tensor.requires_grad for tensor in weights.values())
 
@@ -69,9 +69,7 @@ def test_loading_makes_networks_equal() -> None:
 
 
 @pytest.mark.parametrize("filters", [(4, 8, 16), (4, 8, 8, 8)])
-def test_weights_of_another_network_are_refused(
-    filters: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_weights_of_another_network_are_refused(filters: tuple[int, ...], tmp_path: Path) -> None:
     import torch
 
     network = build()

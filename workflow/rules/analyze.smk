@@ -96,7 +96,11 @@ rule compare:
     output:
         tables("summary", "comparison"),
         paths.summary(ROOT),
-        paths.summary_text(ROOT),
+        report(
+            paths.summary_text(ROOT),
+            category="Tables",
+            labels={"table": "summary"},
+        ),
     log:
         paths.log(ROOT, "compare"),
     params:

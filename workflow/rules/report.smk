@@ -39,8 +39,21 @@ rule figure:
         "{MINIVESS} --log {log} figure -e {EXPERIMENT} {wildcards.figure}"
 
 
+def kept_files(wildcards):
+    """What runs leave behind and people use: asked for by name, so that a lost file is remade."""
+    checkpoints.folds.get()
+    files = [paths.tracked(ROOT), *files_of_runs(wildcards)]
+    for run in PLAN.runs():
+        folder = paths.run_folder(ROOT, run)
+        files.append(paths.weights(folder))
+        for case in PLAN.validated(run.fold):
+            files += [paths.prediction(folder, case), paths.probability(folder, case)]
+    return files
+
+
 rule results:
     input:
+        kept_files,
         paths.validation_page(ROOT),
         tables("runs", "params", "metrics", "cases", "history"),
         tables("summary", "comparison", "baseline"),

@@ -1,0 +1,123 @@
+"""What made a result: digests of files and code, git, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minivess import provenance, workflow
+from minivess.provenance import (
+    PACKAGE,
+    VERSIONED,
+    code_digest,
+    file_sha256,
+    git_state,
+    json_sha256,
+    system_facts,
+)
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 9000
+    (tmp_path / "a").write_bytes(content)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    with pytest.raises(FileNotFoundError):
+        file_sha256(tmp_path / "b")
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))
+def test_the_digest_of_a_value_forgets_only_the_order_of_keys(value: dict[str, Any]) -> None:
+    assert json_sha256(value) == json_sha256(dict(reversed(value.items())))
+    assert json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
+    assert json_sha256(value) != json_sha256({**value, "one more\0": 1})
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose code may be edited."""
+    copy = tmp_path / "minivess"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    return copy
+
+
+def test_the_digest_of_code_changes_with_the_code_and_only_with_it(package: Path) -> None:
+    before = {part: code_digest(part) for part in ("losses", "seeding.py", "metrics")}
+    assert before == {part: code_digest(part) for part in before}
+    (package / "losses" / "__pycache__").mkdir()
+    (package / "losses" / "__pycache__" / "cldice.pyc").write_bytes(b"x")
+    assert code_digest("losses") == before["losses"]
+    file = package / "losses" / "cldice.py"
+    file.write_text(file.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
+    assert code_digest("losses") != before["losses"]
+    assert code_digest("seeding.py") == before["seeding.py"]
+    assert code_digest("losses", "metrics") == code_digest("metrics", "losses")
+    assert code_digest("losses", "metrics") != code_digest("losses")
+
+
+def test_a_renamed_module_is_other_code(package: Path) -> None:
+    before = code_digest("losses")
+    (package / "losses" / "cldice.py").rename(package / "losses" / "cldice2.py")
+    assert code_digest("losses") != before
+
+
+def test_a_module_that_is_not_there_is_no_empty_digest() -> None:
+    with pytest.raises(FileNotFoundError):
+        code_digest("nothing.py")
+    with pytest.raises(FileNotFoundError):
+        code_digest("nothing")
+
+
+@pytest.mark.parametrize("rule", workflow.CODE)
+def test_every_rule_names_code_that_exists(rule: str) -> None:
+    assert len(workflow.code(rule)) == 16
+
+
+def git(folder: Path, *words: str) -> None:
+    program = shutil.which("git")
+    if program is None:
+        pytest.skip("the program git is missing")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run([program, *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_state_of_git_is_commit_and_whether_tracked_files_changed(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "a").write_text("1", encoding="utf-8")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    state = git_state(tmp_path)
+    assert len(state["git_commit"]) == 40
+    assert state["git_dirty"] == "false"
+    (tmp_path / "untracked").touch()
+    assert git_state(tmp_path) == state
+    (tmp_path / "a").write_text("2", encoding="utf-8")
+    assert git_state(tmp_path) == {**state, "git_dirty": "true"}
+
+
+def test_outside_of_git_and_without_git_the_state_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {"git_commit": "unknown", "git_dirty": "unknown"}
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state(tmp_path) == unknown
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(PACKAGE) == unknown
+
+
+def test_system_facts_name_the_versions_of_what_computes() -> None:
+    import numpy as np
+
+    facts = system_facts()
+    assert facts["sys_numpy"] == np.__version__
+    assert {f"sys_{name}" for name in VERSIONED} < set(facts)
+    assert all(isinstance(value, str) and value for value in facts.values())
