@@ -1,5 +1,6 @@
 """From raw volumes to tables, figures and a paper: the file-level DAG of one experiment."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ prepare_environment()
 
 from minivess import paths
 from minivess.errors import MinivessError
-from minivess.workflow import Plan, hold_lock, plan_experiment
+from minivess.workflow import LOCK_VARIABLE, Plan, plan_experiment
 from snakemake.exceptions import WorkflowError
 
 
@@ -17,13 +18,16 @@ configfile: Path(workflow.basedir) / "configs/config.yaml"
 
 
 try:
-    PLAN: Plan = plan_experiment(config, Path(workflow.basedir))
+    PLAN: Plan = plan_experiment(config, Path(workflow.basedir), workflow.dryrun)
 except MinivessError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = PLAN.root
 EXPERIMENT = PLAN.experiment.name
-MINIVESS = f"{sys.executable} -m minivess"
+PYTHON = shlex.quote(sys.executable)
+MINIVESS = f"{PYTHON} -m minivess"
+# Tells the process that makes the report that its caller holds the lock.
+LOCKED = f"{LOCK_VARIABLE}={shlex.quote(str(ROOT.resolve()))}"
 
 
 wildcard_constraints:
@@ -42,12 +46,10 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/paper.smk"
 
 
-onstart:
-    hold_lock(ROOT)
-
-
 onsuccess:
-    if paths.summary_text(ROOT).exists():
+    if paths.summary_text(ROOT).exists() and "all" in {
+        job.rule.name for job in workflow.dag.jobs
+    }:
         print(paths.summary_text(ROOT).read_text(encoding="utf-8"), file=sys.stderr)
 
 

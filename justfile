@@ -31,7 +31,9 @@ paper name="demo" *args:
 
 # Open the runs of all experiments in the browser (MLflow)
 ui port="5000":
-    @uv run mlflow ui --backend-store-uri sqlite:///mlflow.db --port "{{ port }}" --workers 1
+    @DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True \
+        uv run mlflow ui --backend-store-uri "${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
+        --port "{{ port }}" --workers 1
 
 # Run the tests: just test [pytest arguments]
 test *args:

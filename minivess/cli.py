@@ -6,6 +6,8 @@ outputs there, as the rule of the same name in `workflow/rules/` declares them.
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -275,16 +277,29 @@ def main() -> None:
     """Run a verb; end with the exit status of its error."""
     prepare_environment()
     signal.signal(signal.SIGTERM, _on_sigterm)
+    status = _run()
+    if "torch" in sys.modules:
+        # Taking torch's modules apart takes a second; everything is written and closed by now.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _run() -> int:
     try:
         app(prog_name="minivess")
+    except SystemExit as end:  # Typer ends every verb so
+        return end.code if isinstance(end.code, int) else 0
     except MinivessError as error:
-        status = _failed(error)
+        return _failed(error)
     except Terminated:
         say("stopped; the same command goes on from here")
-        status = 143
+        return 143
     except Exception as error:
-        status = _failed(_internal(error))
-    sys.exit(status)
+        return _failed(_internal(error))
+    return 0
 
 
 def _internal(error: Exception) -> MinivessError:

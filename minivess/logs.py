@@ -8,6 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from minivess import output
 from minivess.errors import MinivessError
 
 LOGGER = logging.getLogger("minivess")
@@ -24,9 +25,12 @@ def start_logging(path: Path | None) -> None:
     screen.setFormatter(logging.Formatter("%(message)s"))
     LOGGER.addHandler(screen)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        error_record(path).unlink(missing_ok=True)
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            error_record(path).unlink(missing_ok=True)
+            file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        except OSError as error:
+            raise output.os_error(error, path) from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(file)
 
@@ -51,6 +55,14 @@ def report_error(error: MinivessError, log: Path | None, debug: bool) -> None:
         return
     if debug:
         print(text, file=sys.stderr)
+    try:
+        _leave_beside(log, text, error)
+    except OSError as second:
+        # On a full disk not even the log can be written; the screen has the error already.
+        print(f"the log {log} could not be written: {second}", file=sys.stderr)
+
+
+def _leave_beside(log: Path, text: str, error: MinivessError) -> None:
     record = {"code": error.code, "status": error.exit_status, "text": str(error)}
     with log.open("a", encoding="utf-8") as file:
         file.write(text)

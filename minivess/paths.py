@@ -147,6 +147,11 @@ def log(root: Path, *parts: str) -> Path:
     return root.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")
 
 
+def run_provenance(root: Path, run: RunKey) -> Path:
+    """Commit and machine of a run, for MLflow; never part of the digests."""
+    return root / "logs" / "provenance" / (str(run).replace("/", "-") + ".json")
+
+
 def training_state(root: Path, digest: str) -> Path:
     """Checkpoint folder of a run, keyed by the digest of all that determines it.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from minivess import paths, provenance
+from minivess import output, paths
 from minivess.config.load import resolve, write_step_files
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
@@ -17,45 +17,6 @@ from minivess.data.sources import list_cases, source_files
 from minivess.errors import MinivessError, nearest
 from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.types import RunKey
-
-_DATA = ("data/geometry.py", "data/volume.py", "data/volume_itk.py", "data/volume_tiff.py")
-_TABLES = ("statistics/tables.py", "output.py")
-
-# The code behind each rule: Snakemake compares the text of a command, not what it imports.
-CODE: dict[str, tuple[str, ...]] = {
-    "phantom": ("data/phantom.py", "seeding.py", *_DATA),
-    "unpack": ("data/unpack.py", "data/case_folders.py"),
-    "manifest": (
-        "data/manifest.py",
-        "data/sources.py",
-        "data/case_list.py",
-        "data/case_folders.py",
-        "data/spacing.py",
-        *_DATA,
-    ),
-    "validate": ("data/validate.py", "data/validation_page.py", *_DATA),
-    "accept": ("data/validate.py",),
-    "preprocess": ("data/preprocess.py", "data/manifest.py", *_DATA),
-    "folds": ("data/folds.py", "seeding.py"),
-    "train": (
-        "config/schema.py",
-        "data/augment.py",
-        "data/patches.py",
-        "inference/device.py",
-        "inference/sliding_window.py",
-        "losses",
-        "models",
-        "seeding.py",
-        "steps/train.py",
-        "training",
-    ),
-    "predict": ("inference", "models", *_DATA),
-    "evaluate": ("metrics", *_TABLES),
-    "baseline": ("metrics/threshold.py", *_TABLES),
-    "track": ("tracking",),
-    "export": ("tracking/export.py", *_TABLES),
-    "compare": ("statistics", "seeding.py"),
-}
 
 
 @dataclass(frozen=True)
@@ -70,46 +31,54 @@ class Plan:
     n_folds: int
 
     def runs(self) -> list[RunKey]:
-        """Every run: model x loss x seed x fold."""
-        return [
-            RunKey(model, loss, seed, fold)
-            for model in self.experiment.models
-            for loss in self.experiment.losses
-            for seed in self.experiment.seeds
-            for fold in range(self.n_folds)
-        ]
+        """Every run of the experiment."""
+        return self.experiment.runs(self.n_folds)
 
     def validated(self, fold: int) -> tuple[str, ...]:
         """Held-out cases of a fold; the folds must have been made."""
         return read_folds(paths.folds(self.root)).folds[fold].validation
 
 
-def code(rule: str) -> str:
-    """Digest of the code behind a rule; a figure's is that of its own module and the style."""
-    return provenance.code_digest(*CODE[rule])
+def resolve_checked(config: Mapping[str, Any], base: Path) -> Experiment:
+    """The experiment that Snakemake's config names, with overrides; every name in it exists.
+
+    Args:
+        config: `experiment` and overrides.
+        base: the project's folder.
+
+    Raises:
+        MinivessError: MV-CONFIG-... whatever is wrong with the config, MV-TRACK-002 a kind of
+            tracking store that is not supported.
+    """
+    overrides = {key: value for key, value in config.items() if key != "experiment"}
+    experiment = resolve(str(config["experiment"]), overrides, base / "configs" / "experiment")
+    check_uses(experiment)
+    tracking_uri()
+    return experiment
 
 
-def figure_code(name: str) -> str:
-    """Digest of the code of one figure."""
-    return provenance.code_digest(f"figures/{name}.py", "figures/style.py", "steps/report.py")
-
-
-def plan_experiment(config: Mapping[str, Any], base: Path) -> Plan:
-    """Resolve the experiment, list its files and write the config of each step.
+def plan_experiment(config: Mapping[str, Any], base: Path, dry_run: bool = False) -> Plan:
+    """Resolve the experiment, lock it, list its files and write the config of each step.
 
     Args:
         config: Snakemake's config: `experiment` and overrides.
         base: the project's folder.
+        dry_run: hold no lock and change nothing but the steps' config.
 
     Raises:
-        MinivessError: whatever is wrong with config, source or results folder.
+        MinivessError: whatever is wrong with config, source or results folder; MV-STATE-004
+            another process runs the experiment.
     """
-    overrides = {key: value for key, value in config.items() if key != "experiment"}
-    experiment = resolve(str(config["experiment"]), overrides, base / "configs" / "experiment")
+    experiment = resolve_checked(config, base)
     root = paths.experiment_folder(experiment.name)
-    check_uses(experiment)
+    if os.environ.get(LOCK_VARIABLE) != str(root.resolve()):
+        # Not the report, which Snakemake makes from inside the run that holds the lock.
+        hold_lock(root)
+        if dry_run:
+            release_locks()
     write_step_files(experiment, root / "config")
-    forget_missing_store(root)
+    if not dry_run:
+        forget_missing_store(root)
     cases = list_cases(experiment, root)
     own = source_files(experiment, root)
     files = [path for case in cases for path in (case.image, case.label)]
@@ -167,6 +136,7 @@ def job_threads(experiment: Experiment, cores: int) -> int:
     return experiment.compute.threads
 
 
+LOCK_VARIABLE = "MINIVESS_LOCKED"
 _HELD: list[IO[str]] = []
 
 
@@ -174,22 +144,39 @@ def hold_lock(root: Path) -> None:
     """Lock the experiment for this process; the lock ends with it, however it ends.
 
     Raises:
-        MinivessError: MV-STATE-004 another process runs this experiment.
+        MinivessError: MV-STATE-004 another process runs this experiment, MV-SYSTEM-001 or -002 the
+            lock cannot be written.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    handle = (root / ".lock").open("a+", encoding="utf-8")
+    path = root / ".lock"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+", encoding="utf-8")
+        _take(handle, root)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+    except OSError as error:
+        raise output.os_error(error, path) from error
+    _HELD.append(handle)
+
+
+def _take(handle: IO[str], root: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         handle.seek(0)
+        found = f"process {handle.read().strip() or 'unknown'} holds {root / '.lock'}"
+        handle.close()
         raise MinivessError(
             "MV-STATE-004",
             what="this experiment is being run by another process",
             where=str(root),
-            found=f"process {handle.read().strip() or 'unknown'} holds {root / '.lock'}",
+            found=found,
             fix="wait for it, or stop it",
         ) from error
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    _HELD.append(handle)
+
+
+def release_locks() -> None:
+    """Give up the locks of this process."""
+    while _HELD:
+        _HELD.pop().close()

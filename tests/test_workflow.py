@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,15 @@ EXPERIMENT = {"losses": ["dice_ce", "cbdice"], "seeds": [0, 1], "phantom": {"n_c
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
-    return tmp_path
+    yield tmp_path
+    workflow.release_locks()
 
 
 def plan(**overrides: object) -> workflow.Plan:
-    return workflow.plan_experiment({"experiment": "small.yaml", **overrides}, Path())
+    return workflow.plan_experiment({"experiment": "small.yaml", **overrides}, Path(), True)
 
 
 def test_runs_and_files_of_a_plan(folder: Path) -> None:
@@ -60,15 +62,22 @@ def test_unknown_names_stop_before_anything_runs(values: dict[str, object], name
     assert name in caught.value.fix
 
 
-def test_every_rule_names_code_that_exists() -> None:
-    for rule in workflow.CODE:
-        assert len(workflow.code(rule)) == 16
-
-
-def test_the_training_rule_watches_what_keys_its_checkpoints() -> None:
-    from minivess.training.run import TRAINING_CODE
-
-    assert set(TRAINING_CODE) <= set(workflow.CODE["train"])
+def test_a_dry_run_is_refused_while_another_process_runs(folder: Path) -> None:
+    code = "import sys, pathlib; from minivess.workflow import hold_lock; "
+    code += "hold_lock(pathlib.Path('results/small')); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    for dry_run in (True, False):
+        with pytest.raises(MinivessError) as caught:
+            workflow.plan_experiment({"experiment": "small.yaml"}, Path(), dry_run)
+        assert caught.value.code == "MV-STATE-004"
+    # The config that the other one's jobs read was not touched.
+    assert not (folder / "results" / "small" / "config").exists()
+    holder.kill()
+    holder.wait()
 
 
 def test_a_missing_store_makes_the_mark_untrue(
@@ -110,8 +119,10 @@ def test_the_lock_is_free_again_when_its_process_is_gone(tmp_path: Path) -> None
     holder.stdout.readline()
     with pytest.raises(MinivessError) as caught:
         workflow.hold_lock(tmp_path)
+    workflow.release_locks()
     assert caught.value.code == "MV-STATE-004"
     assert str(holder.pid) in caught.value.found
     holder.kill()
     holder.wait()
     workflow.hold_lock(tmp_path)
+    workflow.release_locks()

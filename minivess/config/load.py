@@ -103,17 +103,17 @@ def resolve_mapping(
         MinivessError: as `resolve`.
     """
     check_keys(values, where)
-    merged = _merge({}, values)
+    merged = merge({}, values)
     for key, value in overrides.items():
         placed = _place(key, _plain(value))
         check_keys(placed, "overrides")
-        merged = _merge(merged, placed)
+        merged = merge(merged, placed)
     presets = merged.pop(PRESETS, None) or {}
     models = merged.pop("models", None) or {"dynunet": {}}
     base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
     model = base.pop("model")
-    base["models"] = {name: _merge(model, keys or {}) for name, keys in models.items()}
-    return _validated(_merge(base, merged), where)
+    base["models"] = {name: merge(model, keys or {}) for name, keys in models.items()}
+    return _validated(merge(base, merged), where)
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:
@@ -197,7 +197,7 @@ def _place(key: str, value: Any) -> dict[str, Any]:
     """`training.epochs` and `epochs` both mean {"training": {"epochs": value}}."""
     if "." in key:
         first, rest = key.split(".", 1)
-        return {first: _place_inside(rest, value)}
+        return {first: nested(rest, value)}
     if key in Experiment.model_fields or key == PRESETS:
         return {key: value}
     sections = sections_of(key)
@@ -207,16 +207,26 @@ def _place(key: str, value: Any) -> dict[str, Any]:
     raise _unknown_key(key, leaves | set(Experiment.model_fields), "overrides")
 
 
-def _place_inside(key: str, value: Any) -> dict[str, Any]:
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A dotted key as nested mappings.
+
+    >>> nested("patches.batch_size", 4)
+    {'patches': {'batch_size': 4}}
+    """
     first, _, rest = key.partition(".")
-    return {first: _place_inside(rest, value) if rest else value}
+    return {first: nested(rest, value) if rest else value}
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merged key by key, at every depth; the second one wins.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
+            merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged

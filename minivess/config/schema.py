@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from minivess.types import RunKey
+
 
 def _distinct[T](values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) < len(values):
@@ -251,7 +253,7 @@ class Experiment(Section):
     losses: Annotated[tuple[Name, ...], AfterValidator(_distinct)] = Field(
         ("cbdice_cldice",), min_length=1, description="losses to compare, the first one is default"
     )
-    seeds: Annotated[tuple[int, ...], AfterValidator(_distinct)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_distinct)] = Field(
         (0,), min_length=1, description="seeds of the training runs"
     )
     models: dict[Name, ModelConfig] = Field(
@@ -270,3 +272,17 @@ class Experiment(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     figures: FiguresConfig = FiguresConfig()
+
+    def runs(self, n_folds: int) -> list[RunKey]:
+        """Every run: model x loss x seed x fold."""
+        return [
+            RunKey(model, loss, seed, fold)
+            for model in self.models
+            for loss in self.losses
+            for seed in self.seeds
+            for fold in range(n_folds)
+        ]
+
+    def arms(self) -> tuple[tuple[str, str], ...]:
+        """(model, loss) pairs in the order of the config, which figures and tables keep."""
+        return tuple((model, loss) for model in self.models for loss in self.losses)

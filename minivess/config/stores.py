@@ -44,9 +44,9 @@ store(
 )
 store(
     schema.TrainingConfig,
-    epochs=12,
+    epochs=10,
     learning_rate=3e-3,
-    selection_every=4,
+    selection_every=5,
     group="training",
     name="cpu",
 )

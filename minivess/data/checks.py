@@ -68,6 +68,23 @@ def _label_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
         yield Finding(error.code, error.found, error.expected, error.fix, where=row["label"])
 
 
+def _other_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    mapped = experiment.data.vessel_labels
+    values = row["label_values"]
+    if mapped is None or not values:
+        return
+    others = sorted(set(values) - {0, *mapped})
+    if others:
+        yield Finding(
+            "MV-DATA-007",
+            f"the values {', '.join(map(str, others))} count as background",
+            f"0 and the values of data.vessel_labels {list(mapped)}",
+            "add them to data.vessel_labels if they mean vessel",
+            where=row["label"],
+            what="the label has values besides 0 and data.vessel_labels",
+        )
+
+
 def _empty_label(row: Row, experiment: Experiment) -> Iterator[Finding]:
     if row["vessel_fraction"] == 0:
         mapped = experiment.data.vessel_labels
@@ -140,12 +157,14 @@ ROW_CHECKS: dict[str, tuple[Severity, Callable[[Row, Experiment], Iterator[Findi
     "non-finite voxels": ("error", _nonfinite),
     "constant image": ("error", _constant),
     "label values": ("error", _label_values),
+    "other label values": ("warning", _other_values),
     "empty label": ("error", _empty_label),
     "full label": ("error", _full_label),
     "spacing": ("error", checks_geometry.spacing),
     "unit": ("error", checks_geometry.unit),
     "image as label": ("error", _image_as_label),
     "vessel fraction": ("warning", _vessel_fraction),
+    "declared spacing": ("warning", checks_geometry.declared),
     "spacing against header": ("warning", checks_geometry.contradiction),
     "published checksum": ("warning", _published),
 }

@@ -117,6 +117,21 @@ def unit(row: Row, experiment: Experiment) -> Iterator[Finding]:
         )
 
 
+def declared(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    """MV-DATA-010: a spacing that was typed in makes voxels of implausible size."""
+    sizes, (low, high) = row["spacing_um"], PLAUSIBLE_UM
+    if sizes is None or row["spacing_source"] == "header":
+        return
+    if not all(low <= value <= high for value in sizes):
+        yield Finding(
+            "MV-DATA-010",
+            f"declared: voxels of {listed(sizes)} um",
+            f"voxels of {low:g} to {high:g} um, as in microscopy",
+            "the declaration is used; correct it if it was meant in another unit",
+            what="the declared spacing is implausible for microscopy",
+        )
+
+
 def contradiction(row: Row, experiment: Experiment) -> Iterator[Finding]:
     """MV-DATA-010: the declared spacing replaced another one of the header."""
     sizes, affine = row["spacing_um"], row["header_affine"]

@@ -20,6 +20,8 @@ from minivess.config.schema import FoldsConfig
 from minivess.errors import MinivessError, nearest
 from minivess.seeding import generator
 
+DIGESTED = ("case", "group", "spacing_um", "vessel_fraction", "image_sha256", "label_sha256")
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -47,8 +49,8 @@ class _Group:
 
 
 def manifest_digest(manifest: pl.DataFrame) -> str:
-    """SHA-256 over case, group and file digests: what folds depend on."""
-    columns = manifest.select("case", "group", "image_sha256", "label_sha256").sort("case")
+    """SHA-256 over `DIGESTED`: what folds are made from, and the files behind it."""
+    columns = manifest.select(*DIGESTED).sort("case")
     return hashlib.sha256(json.dumps(columns.rows()).encode()).hexdigest()
 
 

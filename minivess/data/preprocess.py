@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minivess import output
+from minivess import output, provenance
 from minivess.config.schema import DataConfig, PreprocessConfig
 from minivess.data.geometry import Geometry
 from minivess.data.manifest import geometry_of, read_image, read_label
@@ -113,6 +113,10 @@ def preprocess_case(
             "spacing_um": list(geometry.spacing_um),
             "image_sha256": row["image_sha256"],
             "label_sha256": row["label_sha256"],
+            # Also what label mapping and normalisation made of the files.
+            "prepared_sha256": {
+                name: provenance.file_sha256(folder / name) for name in (IMAGE, LABEL)
+            },
             "normalisation": {"kind": config.normalisation, **asdict(how)},
         },
         folder / CASE,

@@ -15,12 +15,14 @@ from typing import Any
 import yaml
 
 from minivess import paths
+from minivess.config.load import merge, nested
 from minivess.errors import MinivessError
 from minivess.logs import say
 from minivess.workflow import plan_experiment
 
 SNAKEFILE = Path("Snakefile")
 GRACE_S = 20.0
+TARGETS = ("all", "results", "report", "paper")
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,6 @@ def source_overrides(path: Path) -> dict[str, Any]:
     return {"data": {"source": kind, "path": path.as_posix()}}
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    first, _, rest = key.partition(".")
-    return {first: _nested(rest, value) if rest else value}
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
-
-
 def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool) -> Request:
     """Sort arguments into data path, overrides and targets; check the config before anything runs.
 
@@ -108,9 +97,11 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if separator and "/" not in key:
-            _merge(overrides, _nested(key, yaml.safe_load(value)))
+            overrides = merge(overrides, nested(key, yaml.safe_load(value)))
+        elif argument in TARGETS:
+            targets.append(argument)
         elif Path(argument).exists() and not argument.startswith("results/"):
-            _merge(overrides, source_overrides(Path(argument)))
+            overrides = merge(overrides, source_overrides(Path(argument)))
         elif Path(argument).suffix.lower() in {".csv", ".tsv", ".zip"}:
             raise MinivessError(
                 "MV-DATA-001",
@@ -121,8 +112,7 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
             )
         else:
             targets.append(argument)
-    plan = plan_experiment({"experiment": experiment, **overrides}, Path.cwd())
-    name = plan.experiment.name
+    name = plan_experiment({"experiment": experiment, **overrides}, Path.cwd(), True).root.name
     return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
 
 
@@ -140,7 +130,7 @@ def run(asked: Request) -> int:
     except BaseException:
         stop_group(process)
         raise
-    if status == 0 and not asked.dry_run:
+    if status == 0 and not asked.dry_run and not asked.targets:
         say(f"everything is in {asked.root}; `just summary {asked.name}` prints the table")
     failures = [json.loads(path.read_text(encoding="utf-8")) for path in _error_records(asked.root)]
     for failure in failures:

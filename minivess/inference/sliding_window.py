@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minivess.monai_import import import_monai
 from minivess.types import Float32Array, Shape
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def predict_probability(
     implementation.
     """
     import torch
+
+    import_monai()
     from monai.inferers.utils import sliding_window_inference
 
     device = next(network.parameters()).device

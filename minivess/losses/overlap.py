@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from minivess.config.schema import LossConfig
 from minivess.losses.cldice import soft_cldice, soft_skeleton
+from minivess.monai_import import import_monai
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,8 @@ def dice_ce(config: LossConfig) -> Loss:
     label goes in as two channels: torch has no deterministic CUDA kernel for class indices.
     """
     import torch
+
+    import_monai()
     from monai.losses.dice import DiceCELoss
 
     del config  # its keys concern skeleton losses

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minivess.models.adapter import ModelAdapter
+from minivess.monai_import import import_monai
 from minivess.types import Shape, Spacing
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class DynUNetAdapter(ModelAdapter):
 
     def build(self) -> torch.nn.Module:
         """See `ModelAdapter.build`."""
+        import_monai()
         from monai.networks.nets.dynunet import DynUNet
 
         kernels, strides = self._topology()

@@ -16,20 +16,7 @@ def experiment_runs(root: Path) -> list[RunKey]:
     from minivess.data.folds import read_folds
 
     config = load_step(paths.step_config(root, "experiment"))
-    n_folds = len(read_folds(paths.folds(root)).folds)
-    return [
-        RunKey(model, loss, seed, fold)
-        for model in config.models
-        for loss in config.losses
-        for seed in config.seeds
-        for fold in range(n_folds)
-    ]
-
-
-def arms(root: Path) -> tuple[tuple[str, str], ...]:
-    """(model, loss) pairs in the order of the config, which figures and tables keep."""
-    config = load_step(paths.step_config(root, "experiment"))
-    return tuple((model, loss) for model in config.models for loss in config.losses)
+    return config.runs(len(read_folds(paths.folds(root)).folds))
 
 
 def evaluate(root: Path, run: RunKey, case: str) -> None:
@@ -78,16 +65,29 @@ def baseline(root: Path) -> None:
 def track(root: Path) -> None:
     """Fill MLflow with whatever the files have and it has not; write tracked.json."""
     from minivess import provenance
+    from minivess.data.folds import read_folds
     from minivess.tracking import mlflow_log
     from minivess.tracking.sync import sync_experiment
 
     config = load_step(paths.step_config(root, "experiment"))
-    uri, runs = mlflow_log.tracking_uri(), experiment_runs(root)
-    report = sync_experiment(uri, config.name, root, runs)
+    runs, folds = experiment_runs(root), read_folds(paths.folds(root))
+    params: dict[str, str | int | float] = {
+        "upstream_manifest_digest": folds.manifest_digest,
+        "upstream_folds_digest": provenance.file_sha256(paths.folds(root)),
+    }
+    sections = {"preprocess": "upstream_", "inference": "eval_", "evaluation": "eval_"}
+    for section, prefix in sections.items():
+        for name, value in getattr(config, section).model_dump(mode="json").items():
+            params[prefix + name] = value if isinstance(value, int | float) else str(value)
+    report = sync_experiment(mlflow_log.tracking_uri(), config.name, root, runs, params=params)
     say(str(report))
-    records = {str(run): paths.run_record(paths.run_folder(root, run)) for run in runs}
-    digests = {name: provenance.file_sha256(path) for name, path in records.items()}
-    output.write_json({"experiment": config.name, "runs": digests}, paths.tracked(root))
+    digests = {}
+    for run in runs:
+        folder = paths.run_folder(root, run)
+        files = [paths.run_record(folder), paths.history(folder)]
+        files += [paths.case_metrics(folder, c) for c in folds.folds[run.fold].validation]
+        digests[str(run)] = {path.name: provenance.file_sha256(path) for path in files}
+    output.write_json({"experiment": config.name, "files": digests}, paths.tracked(root))
 
 
 def export(root: Path) -> None:
@@ -118,7 +118,7 @@ def compare_arms(root: Path) -> None:
         comparison,
         tables.read("baseline", paths.baseline(root)),
         config,
-        arms(root),
+        load_step(paths.step_config(root, "experiment")).arms(),
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from minivess import paths
 from minivess.config.load import load_step
 from minivess.logs import say
-from minivess.steps.analyze import arms
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -36,10 +35,14 @@ def figure(root: Path, name: str) -> None:
     shown: tuple[QualitativeCase, ...] = ()
     if name == "qualitative":
         shown = qualitative_slices(root, read["cases"], config.statistics.primary_metric)
-    inputs = FigureInputs(read, config.statistics, arms(root), shown)
+    inputs = FigureInputs(read, config.statistics, _arms(root), shown)
     base = paths.figure(root, name, "svg").with_suffix("")
     make_figure(name, inputs, getattr(config.figures, name), base, sources)
     say(f"drew {base}.svg")
+
+
+def _arms(root: Path) -> tuple[tuple[str, str], ...]:
+    return load_step(paths.step_config(root, "experiment")).arms()
 
 
 def qualitative_slices(
@@ -58,7 +61,7 @@ def qualitative_slices(
     from minivess.data.volume import read_volume
     from minivess.figures.qualitative import QualitativeCase, qualitative_cases, slice_to_show
 
-    order = arms(root)
+    order = _arms(root)
     seed = int(cases["seed"].min())  # type: ignore[arg-type]
     slices = []
     for case in qualitative_cases(cases, primary_metric, order[0]):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from minivess import paths, provenance
+from minivess import output, paths, provenance
 from minivess.config.load import load_step
+from minivess.errors import MinivessError
 from minivess.logs import say
 from minivess.types import RunKey
+
+if TYPE_CHECKING:
+    from minivess.tracking.mlflow_log import OpenRun
 
 
 def train(root: Path, key: RunKey, progress: str) -> None:
@@ -30,18 +34,20 @@ def train(root: Path, key: RunKey, progress: str) -> None:
     for decision in plan.decisions:
         say(f"{decision.name} = {decision.value} ({decision.reason})")
     run = paths.run_folder(root, key)
-    machine = [decision for decision in plan.decisions if decision.name.startswith("sys_")]
-    tags = {**provenance.git_state(), "config_digest": plan.config_digest, "run_folder": str(run)}
+    machine = {d.name: d.value for d in plan.decisions if d.name.startswith("sys_")}
+    machine |= provenance.system_facts()
+    git = {f"minivess.{name}": value for name, value in provenance.git_state().items()}
+    output.write_json({"params": machine, "tags": git}, paths.run_provenance(root, key))
+    tags = {"minivess.config_digest": plan.config_digest, "minivess.run_folder": str(run)}
     state = paths.training_state(root, plan.state_key)
     handle = mlflow_log.open_run(
         mlflow_log.tracking_uri(),
         experiment.name,
         key,
         plan.run_digest,
-        {**plan.params, **provenance.system_facts(), **{d.name: d.value for d in machine}},
-        {f"minivess.{name}": value for name, value in tags.items()},
+        {**plan.params, **machine},
+        {**git, **tags},
     )
-    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     try:
         with progress_table(progress, str(key)) as show:
 
@@ -54,13 +60,21 @@ def train(root: Path, key: RunKey, progress: str) -> None:
 
             result = fit(plan.task, state, on_epoch)
         write_run(experiment, plan, result, run)
-        status = "FINISHED"
-        say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
     except BaseException as error:
-        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        _end_unfinished(handle, error)
         raise
-    finally:
-        mlflow_log.close_run(handle, status)
+    mlflow_log.close_run(handle, "FINISHED")
+    say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
+
+
+def _end_unfinished(handle: OpenRun, error: BaseException) -> None:
+    """FAILED after an error, KILLED after a signal; what stopped the training stays the error."""
+    from minivess.tracking.mlflow_log import close_run
+
+    try:
+        close_run(handle, "FAILED" if isinstance(error, Exception) else "KILLED")
+    except MinivessError as second:
+        say(f"its status could not be written to MLflow either: {second}")
 
 
 def predict(root: Path, key: RunKey, case: str) -> None:

@@ -32,14 +32,7 @@ if TYPE_CHECKING:
 
     from minivess.types import RunKey
 
-__all__ = [
-    "OpenRun",
-    "close_run",
-    "log_epoch",
-    "open_run",
-    "prepare_store",
-    "tracking_uri",
-]
+__all__ = ["OpenRun", "close_run", "log_epoch", "open_run", "prepare_store", "tracking_uri"]
 
 type Scalar = str | int | float | bool | None
 
@@ -49,7 +42,7 @@ SUPERSEDED_TAG = "minivess.superseded"
 # A parameter in MLflow never changes. Where the run went on, on another machine say, the newest
 # value of a parameter that may differ is in the tag of this prefix and its name.
 PARAM_TAG = "minivess.param/"
-MUTABLE_PREFIXES = ("sys_", "eval_")
+MUTABLE_PREFIXES = ("sys_", "eval_", "upstream_")
 
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
@@ -145,6 +138,23 @@ def newest_by_step(client: MlflowClient, run_id: str, name: str) -> dict[int, Me
     }
 
 
+def changed_steps(
+    client: MlflowClient, run_id: str, name: str, curve: Mapping[int, float]
+) -> list[Metric]:
+    """The steps of a curve that MLflow lacks or has with another value, to be logged.
+
+    MLflow keeps the other value too; the time of the new one is later, so that it is the newest.
+    """
+    from mlflow.entities import Metric
+
+    time, old = now_ms(), newest_by_step(client, run_id, name)
+    return [
+        Metric(name, value, max(time, old[step].timestamp + 1) if step in old else time, step)
+        for step, value in sorted(curve.items())
+        if step not in old or old[step].value != value
+    ]
+
+
 def _log_params(client: MlflowClient, run: Run, params: Mapping[str, Scalar]) -> bool:
     """Log what is missing; whether anything was written."""
     logged: dict[str, str] = run.data.params
@@ -185,6 +195,8 @@ def find_or_create(
 ) -> tuple[Run, bool]:
     """The MLflow run of this identity and whether it is new; supersedes the others of its key.
 
+    A superseded run that is still RUNNING is ended as KILLED: nothing will go on with it.
+
     The caller holds `store.exclusive`. On a server two processes may still make twins: the older
     one is the run, for everybody, and the other is superseded.
     """
@@ -197,7 +209,11 @@ def find_or_create(
         same = [client.create_run(experiment_id, tags=tags, run_name=name)]
     chosen = same[0]
     for other in known:
-        if other.info.run_id != chosen.info.run_id and SUPERSEDED_TAG not in other.data.tags:
+        if other.info.run_id == chosen.info.run_id:
+            continue
+        if other.info.status == "RUNNING":
+            client.set_terminated(other.info.run_id, status="KILLED")
+        if SUPERSEDED_TAG not in other.data.tags:
             client.set_tag(other.info.run_id, SUPERSEDED_TAG, "true")
     if SUPERSEDED_TAG in chosen.data.tags:
         client.delete_tag(chosen.info.run_id, SUPERSEDED_TAG)
@@ -240,7 +256,7 @@ def open_run(
 
     Raises:
         MinivessError: MV-TRACK-001, MV-TRACK-002 see `store.connection`; MV-STATE-001 a parameter
-            other than sys_ and eval_ differs from what this digest was logged with.
+            outside `MUTABLE_PREFIXES` differs from what this digest was logged with.
     """
     with exclusive(uri):
         experiment_id = prepare_locked(uri, experiment, timeout_s)
@@ -255,21 +271,18 @@ def open_run(
 def log_epoch(handle: OpenRun, epoch: int, values: Mapping[str, float]) -> None:
     """Log the values of an epoch, from 1, as metrics at that step.
 
-    What an earlier process logged for the same epoch stays, so that a run that was resumed has one
-    value per epoch.
+    A value that an earlier process logged for the same epoch is not logged again; where it differs,
+    the new one is logged at a later time and is the one that is exported.
 
     Raises:
         MinivessError: MV-TRACK-001 the store cannot be reached or is locked.
         ValueError: a value is NaN or infinite.
     """
     with connection(handle.uri, handle.timeout_s) as client:
-        from mlflow.entities import Metric
-
-        time = now_ms()
         metrics = [
-            Metric(name, float(value), time, epoch)
+            metric
             for name, value in sorted(values.items())
-            if epoch not in newest_by_step(client, handle.run_id, name)
+            for metric in changed_steps(client, handle.run_id, name, {epoch: float(value)})
         ]
         write_values(client, handle.run_id, metrics=metrics)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from minivess.tracking.mlflow_log import Scalar
     from minivess.types import RunKey
 
 STATUS_CODES: dict[str, int] = {
@@ -33,36 +34,42 @@ FACTS = ("epochs", "best_epoch", "best_selection_dice")
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Facts of the machine (sys_ parameters) and of the code (tags) of a training."""
+
+    params: dict[str, Scalar]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
 class RunFiles:
     """What the files of one run say."""
 
     run: RunKey
     record: dict[str, Any]
+    provenance: Provenance
     history: dict[str, dict[int, float]]
     metrics: dict[str, float]
     digests: dict[str, str]
 
 
-def _case_files(folder: Path) -> list[Path]:
-    """Metrics of the cases; a name with a leading dot is a file that is being written."""
-    return sorted(
-        path for path in (folder / "metrics").glob("*.parquet") if not path.name.startswith(".")
-    )
-
-
 def check_present(root: Path, runs: list[RunKey]) -> None:
     """Raise where files of any of the runs are missing, before anything is written.
 
+    Which cases must have metrics is known only where the record of the run is there.
+
     Raises:
-        MinivessError: MV-STATE-002.
+        MinivessError: MV-STATE-002; MV-DATA-002 and MV-STATE-001 see `read_run`.
     """
     missing: list[str] = []
     for run in runs:
         folder = paths.run_folder(root, run)
-        needed = (paths.run_record(folder), paths.history(folder), paths.weights(folder))
+        record = paths.run_record(folder)
+        needed = [record, paths.history(folder), paths.weights(folder)]
+        if record.exists():
+            cases = _validation_cases(_read_record(record, run))
+            needed += [paths.case_metrics(folder, case) for case in cases]
         missing.extend(path.as_posix() for path in needed if not path.exists())
-        if not _case_files(folder):
-            missing.append((folder / "metrics").as_posix() + "/*.parquet")
     if missing:
         raise MinivessError(
             "MV-STATE-002",
@@ -110,7 +117,26 @@ def _read_record(path: Path, run: RunKey) -> dict[str, Any]:
             expected=expected,
             fix="delete the folder of this run and run the experiment again",
         )
+    cases = record.get("cases")
+    if not isinstance(cases, dict) or not cases.get("validation"):
+        raise _unreadable(path, ValueError("no list of validation cases"))
     return record
+
+
+def _validation_cases(record: dict[str, Any]) -> list[str]:
+    """Cases of the fold. Files of other cases are of an earlier fold and no longer of the run."""
+    return sorted(record["cases"]["validation"])
+
+
+def _read_provenance(path: Path) -> Provenance:
+    """Nothing where the file is not there: runs from before it was written have none."""
+    if not path.exists():
+        return Provenance({}, {})
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Provenance(dict(facts["params"]), dict(facts["tags"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _read_history(path: Path) -> dict[str, dict[int, float]]:
@@ -142,14 +168,21 @@ def _metric_values(record: dict[str, Any], files: list[Path]) -> dict[str, float
     return values
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of the run, by the tag that names its path inside the run's folder."""
+def _digests(folder: Path, cases: list[str]) -> dict[str, str]:
+    """SHA-256 of each file of the run, by the tag that names its path inside the run's folder.
+
+    Predictions may be absent: the metrics are what is logged.
+    """
+    files = [paths.run_record(folder), paths.history(folder), paths.weights(folder)]
+    for case in cases:
+        files.append(paths.case_metrics(folder, case))
+        predicted = (paths.prediction(folder, case), paths.probability(folder, case))
+        files.extend(path for path in predicted if path.exists())
     digests: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            digests[ARTIFACT_TAG + path.relative_to(folder).as_posix()] = digest
+    for path in sorted(files):
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        digests[ARTIFACT_TAG + path.relative_to(folder).as_posix()] = digest
     return digests
 
 
@@ -161,10 +194,12 @@ def read_run(root: Path, run: RunKey) -> RunFiles:
     """
     folder = paths.run_folder(root, run)
     record = _read_record(paths.run_record(folder), run)
+    cases = _validation_cases(record)
     return RunFiles(
         run=run,
         record=record,
+        provenance=_read_provenance(paths.run_provenance(root, run)),
         history=_read_history(paths.history(folder)),
-        metrics=_metric_values(record, _case_files(folder)),
-        digests=_digests(folder),
+        metrics=_metric_values(record, [paths.case_metrics(folder, case) for case in cases]),
+        digests=_digests(folder, cases),
     )

@@ -10,16 +10,19 @@ what it already has is left alone. Names of the metrics in MLflow:
 - `run/epochs`, `run/best_epoch`, `run/best_selection_dice`: facts of the training.
 
 A value that changed, by an evaluation with another tolerance say, is logged at the next step, so
-that MLflow's latest value is the one in the files.
+that MLflow's latest value is the one in the files. Only the validation cases of the run's record
+count: what earlier folds left in the folder is not read, and is withdrawn in MLflow.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from minivess import paths
 from minivess.tracking.mlflow_log import (
+    changed_steps,
     find_or_create,
     newest_by_step,
     now_ms,
@@ -37,12 +40,17 @@ from minivess.tracking.run_files import (
 from minivess.tracking.store import LOCK_TIMEOUT_S, connection, exclusive, prepare_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
+    from minivess.tracking.mlflow_log import Scalar
     from minivess.types import RunKey
+
+# Prefixes of the parameters that come with the synchronisation and not from the training.
+ADDED_PREFIXES = ("eval_", "upstream_")
 
 
 @dataclass(frozen=True)
@@ -82,40 +90,33 @@ def _changed_metrics(client: MlflowClient, run: Run, wanted: dict[str, float]) -
     return metrics
 
 
-def _changed_history(
-    client: MlflowClient, run: Run, wanted: dict[str, dict[int, float]]
-) -> list[Metric]:
-    """Epochs that MLflow lacks, and those it has with another value, to be logged again later."""
-    from mlflow.entities import Metric
-
-    time = now_ms()
-    metrics = []
-    for name, curve in sorted(wanted.items()):
-        known = name in run.data.metrics
-        old = newest_by_step(client, run.info.run_id, name) if known else {}
-        for epoch, value in sorted(curve.items()):
-            if epoch not in old:
-                metrics.append(Metric(name, value, time, epoch))
-            elif old[epoch].value != value:
-                metrics.append(Metric(name, value, max(time, old[epoch].timestamp + 1), epoch))
-    return metrics
-
-
-def _sync_run(client: MlflowClient, run: Run, files: RunFiles, experiment: str) -> tuple[bool, int]:
+def _sync_run(
+    client: MlflowClient,
+    run: Run,
+    files: RunFiles,
+    experiment: str,
+    added: Mapping[str, Scalar],
+) -> tuple[bool, int]:
     """Bring one run up to date: whether anything was written, and how many metric values."""
     run_id = run.info.run_id
     folder = paths.run_folder(paths.experiment_folder(experiment), files.run)
     tags = {
+        **files.provenance.tags,
         "minivess.config_digest": str(files.record["config_digest"]),
         "minivess.run_folder": folder.as_posix(),
         **files.digests,
     }
-    wrote = update_run(client, run, files.record["params"], tags)
+    params = {**files.provenance.params, **files.record["params"], **added}
+    wrote = update_run(client, run, params, tags)
     for tag in run.data.tags:
         if tag.startswith(ARTIFACT_TAG) and tag not in files.digests:
             client.delete_tag(run_id, tag)
             wrote = True
-    metrics = _changed_history(client, run, files.history)
+    metrics = [
+        metric
+        for name, curve in sorted(files.history.items())
+        for metric in changed_steps(client, run_id, name, curve)
+    ]
     metrics += _changed_metrics(client, run, files.metrics)
     write_values(client, run_id, metrics=metrics)
     if run.info.status != "FINISHED":
@@ -126,7 +127,13 @@ def _sync_run(client: MlflowClient, run: Run, files: RunFiles, experiment: str) 
 
 
 def sync_experiment(
-    uri: str, experiment: str, root: Path, runs: list[RunKey], timeout_s: float = LOCK_TIMEOUT_S
+    uri: str,
+    experiment: str,
+    root: Path,
+    runs: list[RunKey],
+    timeout_s: float = LOCK_TIMEOUT_S,
+    *,
+    params: Mapping[str, Scalar] = MappingProxyType({}),
 ) -> SyncReport:
     """Make sure that MLflow has everything the files of these runs have; report what was done.
 
@@ -136,12 +143,17 @@ def sync_experiment(
         root: its results folder.
         runs: the runs that must be there; the others of the experiment are left alone.
         timeout_s: longest wait for a locked database, in seconds.
+        params: more parameters of every run, of `ADDED_PREFIXES`; they may differ from those of an
+            earlier synchronisation, and win over those of the files.
 
     Raises:
+        ValueError: a parameter in `params` has another prefix.
         MinivessError: MV-STATE-002 files of a run are missing, MV-STATE-001 files that belong to
             another run, MV-DATA-002 a file cannot be read, MV-TRACK-001 and MV-TRACK-002 see
             `store.connection`.
     """
+    if wrong := sorted(name for name in params if not name.startswith(ADDED_PREFIXES)):
+        raise ValueError(f"{', '.join(wrong)}: has none of the prefixes {ADDED_PREFIXES}")
     check_present(root, runs)
     experiment_id = prepare_store(uri, experiment, timeout_s)
     done: dict[str, list[RunKey]] = {"refilled": [], "updated": [], "unchanged": []}
@@ -153,7 +165,7 @@ def sync_experiment(
                 found, created = find_or_create(
                     client, experiment_id, run, str(files.record["run_digest"])
                 )
-            wrote, count = _sync_run(client, found, files, experiment)
+            wrote, count = _sync_run(client, found, files, experiment, params)
         values += count
         done["refilled" if created else "updated" if wrote else "unchanged"].append(run)
     return SyncReport(**{name: tuple(keys) for name, keys in done.items()}, values=values)

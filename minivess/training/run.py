@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivess import output, paths, provenance
+from minivess import output, paths, provenance, stepcode
 from minivess.config.schema import Experiment
 from minivess.data.folds import Fold, Folds
 from minivess.data.preprocess import CASE, PreparedCase, open_case
@@ -24,18 +25,7 @@ from minivess.types import RunKey, Spacing
 if TYPE_CHECKING:
     import polars as pl
 
-# What a training computes with; editing any of it starts the training again.
-TRAINING_CODE = (
-    "config/schema.py",
-    "data/augment.py",
-    "data/patches.py",
-    "inference/device.py",
-    "inference/sliding_window.py",
-    "losses",
-    "models",
-    "seeding.py",
-    "training",
-)
+COMPUTING = ("torch", "monai", "torchio", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -52,8 +42,10 @@ class PlannedRun:
 
     @property
     def state_key(self) -> str:
-        """Name of the checkpoint folder: the run's digest and that of the code that trains."""
-        return f"{self.run_digest[:16]}-{provenance.code_digest(*TRAINING_CODE)}"
+        """Name of the checkpoint folder: digests of the run, our code and the libraries."""
+        versions = [metadata.version(name) for name in COMPUTING]
+        code = provenance.json_sha256([stepcode.step_digest("train"), versions])
+        return f"{self.run_digest[:16]}-{code[:16]}"
 
 
 def typical_spacing(cases: Sequence[PreparedCase]) -> Spacing:
@@ -101,17 +93,7 @@ def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> P
         training=experiment.training,
         compute=experiment.compute,
     )
-    config = experiment.model_dump(mode="json")
-    # Device, threads and workers change how a run is computed, not which run it is; precision does.
-    config["compute"] = {"precision": precision_decision.value}
-    config_digest = provenance.json_sha256(config)
-    cases = {
-        case: provenance.file_sha256(paths.preprocessed_case(root, case) / CASE)
-        for case in (*fold.train, *fold.selection)
-    }
-    run_digest = provenance.json_sha256(
-        {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
-    )
+    config_digest, run_digest = _digests(experiment, key, fold, precision_decision.value, root)
     derived = tuple(
         Decision(name, value, f"from the typical spacing {adapter.spacing_um} um")
         for name, value in adapter.describe().items()
@@ -125,6 +107,22 @@ def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> P
         run_params(experiment, key, fold, task),
         (device_decision, precision_decision, *derived),
     )
+
+
+def _digests(
+    experiment: Experiment, key: RunKey, fold: Fold, precision: str, root: Path
+) -> tuple[str, str]:
+    """Digest of the config of a run, and of all that determines it but the code."""
+    config = experiment.model_dump(mode="json")
+    # Device and workers change how a run is computed, not which run it is.
+    config["compute"] = {"precision": precision, "threads": experiment.compute.threads}
+    config_digest = provenance.json_sha256(config)
+    cases = {
+        case: provenance.file_sha256(paths.preprocessed_case(root, case) / CASE)
+        for case in (*fold.train, *fold.selection)
+    }
+    parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
+    return config_digest, provenance.json_sha256(parts)
 
 
 def run_params(

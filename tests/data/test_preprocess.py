@@ -195,3 +195,29 @@ def test_a_missing_folder_is_an_earlier_step_that_has_not_run(tmp_path: Path) ->
         open_case(tmp_path / "mv99")
     assert caught.value.code == "MV-STATE-002"
     assert "mv99" in caught.value.what
+
+
+def test_another_mapping_of_the_labels_is_another_case(tmp_path: Path) -> None:
+    """The record is what trainings are keyed by: it must follow what the label became."""
+    import json
+
+    from minivess.config.schema import DataConfig, PreprocessConfig
+    from minivess.data.geometry import Geometry
+    from minivess.data.manifest import build_manifest
+    from minivess.data.preprocess import preprocess_case
+    from minivess.data.sources import SourceCase
+    from minivess.data.volume import write_volume
+
+    geometry = Geometry((6, 6, 4), np.eye(4))
+    label = np.arange(144, dtype=np.uint8).reshape(6, 6, 4) % 3
+    write_volume(np.arange(144, dtype=np.uint16).reshape(6, 6, 4), tmp_path / "i.nii.gz", geometry)
+    write_volume(label, tmp_path / "l.nii.gz", geometry)
+    case = SourceCase("a", tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", "a")
+    records = []
+    for mapping in ((1,), (1, 2), (1,)):
+        data = DataConfig(vessel_labels=mapping)
+        row = build_manifest([case], data).to_dicts()[0]
+        preprocess_case(row, data, PreprocessConfig(), tmp_path / "prepared")
+        records.append((tmp_path / "prepared" / "case.json").read_text(encoding="utf-8"))
+    assert records[0] == records[2] != records[1]
+    assert set(json.loads(records[0])["prepared_sha256"]) == {"image.npy", "label.npy"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +183,29 @@ def test_empty_label(cases):
 def test_mapping_that_misses_a_label_names_its_values(cases):
     for name, case in cases.items():
         save(case.label, label_of(ord(name)) * np.uint8(254 if name == "b" else 255))
-    row = only(problems_of(cases, data=DataConfig(vessel_labels=(255,))), "MV-DATA-008")
+    problems = problems_of(cases, data=DataConfig(vessel_labels=(255,)))
+    row = only(problems.filter(problems["severity"] == "error"), "MV-DATA-008")
     assert "the values are 0, 254, vessel is data.vessel_labels [255]" in row["found"]
+
+
+def test_values_besides_the_mapped_ones_are_a_warning(cases):
+    for name, case in cases.items():
+        label = label_of(ord(name))
+        if name == "b":
+            label[0, 0, 0] = 3
+        save(case.label, label)
+    row = only(
+        problems_of(cases, data=DataConfig(vessel_labels=(1,))), "MV-DATA-007", severity="warning"
+    )
+    assert row["case"] == "b"
+    assert "3 count as background" in row["found"]
+
+
+def test_a_spacing_typed_in_another_unit_is_a_warning(cases):
+    cases["b"] = replace(cases["b"], spacing_um=(0.00099, 0.00099, 0.005))
+    rows = problems_of(cases)
+    row = rows.filter(rows["what"].str.contains("implausible")).to_dicts()[0]
+    assert (row["code"], row["severity"], row["case"]) == ("MV-DATA-010", "warning", "b")
 
 
 def test_full_label(cases):

@@ -68,8 +68,8 @@ class RunFolder:
         return {**curves, "selection/dice": {self.epochs: 1 / 7}}
 
     def write(self, root: Path) -> Path:
+        """Write the files over those of an earlier call, whose other cases stay, as in reality."""
         folder = paths.run_folder(root, self.run)
-        shutil.rmtree(folder / "metrics", ignore_errors=True)
         weights = b"weights of " + str(self.run).encode()
         folder.mkdir(parents=True, exist_ok=True)
         paths.weights(folder).write_bytes(weights)
@@ -81,6 +81,7 @@ class RunFolder:
             "epochs": self.epochs,
             "best_epoch": self.epochs,
             "best_selection_dice": 1 / 7,
+            "cases": {"train": ["mv11"], "selection": ["mv12"], "validation": list(self.cases)},
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         output.write_json(record, paths.run_record(folder))
@@ -93,6 +94,9 @@ class RunFolder:
         for case in self.cases:
             table = tables.from_rows("cases", self.case_rows(case))
             output.write_parquet(table, paths.case_metrics(folder, case))
+            for path in (paths.prediction(folder, case), paths.probability(folder, case)):
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(path.name.encode())
         return folder
 
 

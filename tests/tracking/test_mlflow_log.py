@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +17,12 @@ from minivess.errors import MinivessError
 from minivess.tracking import mlflow_log as log
 from minivess.tracking.address import sqlite_path
 from minivess.tracking.store import connection, prepare_store
+from minivess.types import RunKey
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from pathlib import Path
 
-    from minivess.types import RunKey
+    from mlflow.entities import Run
 
 PARAMS: dict[str, log.Scalar] = {"arch_filters": 16, "loss_smooth": 1.0, "sys_device": "cpu"}
 TAGS = {"minivess.git_commit": "abc", "minivess.run_folder": "results/demo/runs/x"}
@@ -116,6 +119,31 @@ def test_another_digest_supersedes_and_going_back_restores(
     assert superseded() == {"digest-a 1": False, "digest-b 1": True, "digest-a 2": False}
 
 
+def test_a_superseded_run_that_was_running_is_killed(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    def statuses() -> dict[str, str]:
+        return {
+            f"{found.data.tags['minivess.run_digest']} {found.data.tags['minivess.fold']}": (
+                found.info.status
+            )
+            for found in _runs(uri, experiment)
+        }
+
+    log.open_run(uri, experiment, replace(run, fold=2), "digest-a", {}, {})
+    first = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    second = log.open_run(uri, experiment, run, "digest-b", {}, {})
+    assert statuses() == {"digest-a 1": "KILLED", "digest-b 1": "RUNNING", "digest-a 2": "RUNNING"}
+    log.close_run(second, "FINISHED")
+    assert log.open_run(uri, experiment, run, "digest-a", {}, {}).run_id == first.run_id
+    # What ended in its own way keeps its status.
+    assert statuses() == {
+        "digest-a 1": "RUNNING",
+        "digest-b 1": "FINISHED",
+        "digest-a 2": "RUNNING",
+    }
+
+
 def test_a_run_deleted_in_mlflow_is_made_again(uri: str, experiment: str, run: RunKey) -> None:
     first = log.open_run(uri, experiment, run, "digest-a", PARAMS, {})
     with connection(uri) as client:
@@ -134,6 +162,37 @@ def test_an_epoch_is_logged_once(uri: str, experiment: str, run: RunKey) -> None
         log.log_epoch(handle, epoch, {"train/loss": 1 / epoch, "selection/dice": epoch / 10})
     assert _history(handle, "train/loss") == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)]
     assert _history(handle, "selection/dice") == [(2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+def test_an_epoch_with_another_value_is_logged_again(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    # Falling and rising, so that the newest is neither the largest nor the smallest.
+    for value in (0.5, 0.3, 0.3, 0.4):
+        log.log_epoch(handle, 1, {"train/loss": value, "train/learning_rate": 0.1})
+        with connection(uri) as client:
+            newest = log.newest_by_step(client, handle.run_id, "train/loss")
+        assert newest[1].value == value
+    assert sorted(_history(handle, "train/loss")) == [(1, 0.3), (1, 0.4), (1, 0.5)]
+    assert _history(handle, "train/learning_rate") == [(1, 0.1)]
+    (found,) = _runs(uri, experiment, run)
+    assert found.data.metrics["train/loss"] == 0.4
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=1, max_size=5))
+def test_the_last_value_of_an_epoch_is_the_newest(
+    template: Path, tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
+    path = shutil.copyfile(template, tmp_path_factory.mktemp("epochs") / "mlflow.db")
+    handle = log.open_run(f"sqlite:///{path}", "demo", RunKey("m", "l", 0, 0), "digest-a", {}, {})
+    for value in values:
+        log.log_epoch(handle, 1, {"train/loss": value})
+    changes = sum(a != b for a, b in pairwise([None, *values]))
+    assert len(_history(handle, "train/loss")) == changes
+    (found,) = _runs(handle.uri, "demo")
+    assert found.data.metrics == {"train/loss": values[-1]}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minivess import paths
+from minivess import output, paths
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.tracking.address import sqlite_path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
+    from minivess.tracking.mlflow_log import Scalar
     from minivess.types import RunKey
 
 type Folder = Any
@@ -173,12 +174,25 @@ def test_a_case_that_is_gone_is_withdrawn_and_can_come_back(
     uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder]
 ) -> None:
     source = run_folder(run)
+    files = (
+        "metrics/mv02.parquet",
+        "predictions/mv02.nii.gz",
+        "predictions/mv02_probability.nii.gz",
+    )
     for cases, expected in ((("mv01", "mv02"), None), (("mv01",), -1), (("mv01", "mv02"), 0)):
-        replace(source, cases=cases).write(root)
+        folder = replace(source, cases=cases).write(root)
+        # The files of the case are there in any case: the record of the run decides.
+        assert all((folder / name).exists() for name in files)
         sync_experiment(uri, experiment, root, [run])
         found = _run(uri, experiment)
         assert found.data.metrics.get("status/mv02/dice") == expected
-        assert ("artifact/metrics/mv02.parquet" in found.data.tags) == ("mv02" in cases)
+        for name in files:
+            assert (f"artifact/{name}" in found.data.tags) == ("mv02" in cases)
+        values = [source.value(case, "dice") for case in cases]
+        mean = sum(values) / len(values)
+        assert found.data.metrics["mean/dice"] == pytest.approx(mean, rel=1e-15)
+        exported = export_tables(uri, experiment, [run])["cases"]
+        assert tuple(exported["case"].unique().sort()) == cases
         assert sync_experiment(uri, experiment, root, [run]).unchanged == (run,)
 
 
@@ -191,41 +205,61 @@ def test_another_digest_supersedes(
     assert _run(uri, experiment).data.tags["minivess.run_digest"] == "digest-b"
 
 
-def test_all_missing_files_are_named_before_anything_is_written(
-    tmp_path: Path, experiment: str, root: Path, run: RunKey, run_folder: type[Folder]
-) -> None:
-    other = replace(run, fold=0)
-    paths.run_record(run_folder(run).write(root)).unlink()
-    uri = f"sqlite:///{tmp_path / 'none.db'}"
-    with pytest.raises(MinivessError) as caught:
-        sync_experiment(uri, experiment, root, [run, other])
-    assert caught.value.code == "MV-STATE-002"
-    assert "fold1/run.json" in caught.value.where
-    assert "fold0/metrics/*.parquet" in caught.value.where
-    assert caught.value.what.startswith("5 files")
-    assert not (tmp_path / "none.db").exists()
-
-
-@pytest.mark.parametrize("name", ["run.json", "history.parquet", "metrics/mv01.parquet"])
-def test_a_broken_file_is_named(
-    uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder], name: str
-) -> None:
-    broken = run_folder(run).write(root) / name
-    broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(MinivessError) as caught:
-        sync_experiment(uri, experiment, root, [run])
-    assert caught.value.code == "MV-DATA-002"
-    assert caught.value.where == broken.as_posix()
-
-
-def test_the_record_of_another_run_is_refused(
+def test_a_refill_restores_commit_and_machine(
     uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder]
 ) -> None:
-    folder = run_folder(run).write(root)
-    folder.rename(folder.with_name("fold7"))
-    with pytest.raises(MinivessError) as caught:
-        sync_experiment(uri, experiment, root, [replace(run, fold=7)])
-    assert caught.value.code == "MV-STATE-001"
+    source = run_folder(run)
+    source.write(root)
+    machine: dict[str, Scalar] = {"sys_device": "cuda", "sys_python": "3.12.1"}
+    git = {"minivess.git_commit": "abc", "minivess.git_dirty": "true"}
+    provenance = {"params": machine, "tags": {**git, "minivess.config_digest": "stale"}}
+    output.write_json(provenance, paths.run_provenance(root, run))
+    handle = open_run(uri, experiment, run, source.digest, {**source.params, **machine}, git)
+    close_run(handle, "FINISHED")
+    pasts = []
+    for _ in range(2):
+        sync_experiment(uri, experiment, root, [run])
+        assert sync_experiment(uri, experiment, root, [run]).unchanged == (run,)
+        found = _run(uri, experiment)
+        assert machine.items() <= found.data.params.items()
+        assert git.items() <= found.data.tags.items()
+        assert found.data.tags["minivess.config_digest"] == "config-digest-a"
+        pasts.append((found.data.params, found.data.tags))
+        path = sqlite_path(uri)
+        assert path is not None
+        path.unlink()
+    assert pasts[0] == pasts[1]
+
+
+def test_added_params_change_between_synchronisations(
+    uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder]
+) -> None:
+    runs = [run, replace(run, fold=0)]
+    for key in runs:
+        run_folder(key).write(root)
+    for tolerance, digest in ((2.0, "aa"), (4.0, "bb"), (2.0, "aa")):
+        added: dict[str, Scalar] = {"eval_tolerance": tolerance, "upstream_manifest": digest}
+        report = sync_experiment(uri, experiment, root, runs, params=added)
+        assert not report.unchanged
+        assert sync_experiment(uri, experiment, root, runs, params=added).updated == ()
+        exported = export_tables(uri, experiment, runs)["params"]
+        for fold in (0, 1):
+            rows = exported.filter(exported["fold"] == fold).select("name", "value").iter_rows()
+            assert dict(rows) == {
+                "arch_filters": "16",
+                "loss_smooth": "1.0",
+                "eval_tolerance": str(tolerance),
+                "upstream_manifest": digest,
+            }
+
+
+@pytest.mark.parametrize("name", ["arch_filters", "sys_device", "evaluation"])
+def test_added_params_of_another_prefix_are_refused(
+    uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder], name: str
+) -> None:
+    run_folder(run).write(root)
+    with pytest.raises(ValueError, match=name):
+        sync_experiment(uri, experiment, root, [run], params={name: 1})
 
 
 def test_a_locked_database_is_an_error(

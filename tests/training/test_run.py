@@ -77,7 +77,7 @@ def test_the_digest_is_the_same_twice(
     assert again.params == plan.params
 
 
-@pytest.mark.parametrize("compute", [{"threads": 2}, {"workers": 2}, {"device": "cpu"}])
+@pytest.mark.parametrize("compute", [{"workers": 2}, {"device": "cpu"}])
 def test_how_it_is_computed_is_not_in_the_digest(
     make_experiment: MakeExperiment, folds: Folds, root: Path, compute: dict[str, Any]
 ) -> None:

@@ -154,6 +154,23 @@ def test_a_deleted_database_is_filled_again_from_the_files(copied: Workbench) ->
     assert copied.digests() == before
 
 
+def test_other_folds_leave_no_case_of_the_old_ones(copied: Workbench) -> None:
+    held_out = copied.root / "folds.json"
+    before = json.loads(held_out.read_text(encoding="utf-8"))["folds"]
+    for seed in range(1, 50):
+        copied.write_config(folds={"n_folds": 2, "folds_seed": seed}, losses=["dice_ce"])
+        copied.complete("results/tiny/folds.json")
+        after = json.loads(held_out.read_text(encoding="utf-8"))["folds"]
+        if {*after[0]["validation"]} not in [{*fold["validation"]} for fold in before]:
+            break
+    copied.complete("results/tiny/tables/cases.parquet")
+    cases = pl.read_parquet(copied.root / "tables" / "cases.parquet")
+    dice = cases.filter(pl.col("metric") == "dice")
+    assert dice.height == dice["case"].n_unique() == 4
+    for row in dice.iter_rows(named=True):
+        assert row["case"] in after[row["fold"]]["validation"]
+
+
 def test_killed_in_training_and_started_again_ends_equal(
     finished: Workbench, bench: Workbench
 ) -> None:

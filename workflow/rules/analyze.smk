@@ -6,13 +6,19 @@ def tables(*names):
 
 
 def files_of_runs(wildcards):
-    """Everything that MLflow is to know: records, histories and metrics of all runs."""
+    """Everything that MLflow is to know of all runs."""
     checkpoints.folds.get()
     files = []
     for run in PLAN.runs():
         folder = paths.run_folder(ROOT, run)
-        files += [paths.run_record(folder), paths.history(folder)]
-        files += [paths.case_metrics(folder, case) for case in PLAN.validated(run.fold)]
+        files += [
+            paths.run_record(folder),
+            paths.history(folder),
+            paths.weights(folder),
+        ]
+        for case in PLAN.validated(run.fold):
+            files += [paths.prediction(folder, case), paths.probability(folder, case)]
+            files.append(paths.case_metrics(folder, case))
     return files
 
 
@@ -33,7 +39,7 @@ rule evaluate:
     log:
         paths.log(ROOT, "evaluate", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
     params:
-        code=wf.code("evaluate"),
+        code=step_digest("evaluate"),
     message:
         "metrics of {wildcards.case}, {wildcards.model} {wildcards.loss}"
     shell:
@@ -51,7 +57,7 @@ rule baseline:
     log:
         paths.log(ROOT, "baseline"),
     params:
-        code=wf.code("baseline"),
+        code=step_digest("baseline"),
     message:
         "best single threshold of each case"
     shell:
@@ -61,12 +67,16 @@ rule baseline:
 rule track:
     input:
         files_of_runs,
+        paths.step_config(ROOT, "evaluate"),
+        paths.step_config(ROOT, "predict"),
+        paths.step_config(ROOT, "preprocess"),
+        paths.folds(ROOT),
     output:
         paths.tracked(ROOT),
     log:
         paths.log(ROOT, "track"),
     params:
-        code=wf.code("track"),
+        code=step_digest("track"),
         store=shown(tracking_uri()),
     message:
         "MLflow gets what it lacks"
@@ -82,7 +92,7 @@ rule export:
     log:
         paths.log(ROOT, "export"),
     params:
-        code=wf.code("export"),
+        code=step_digest("export"),
     message:
         "tables from MLflow"
     shell:
@@ -104,12 +114,8 @@ rule compare:
     log:
         paths.log(ROOT, "compare"),
     params:
-        code=wf.code("compare"),
-        arms=[
-            f"{model}/{loss}"
-            for model in PLAN.experiment.models
-            for loss in PLAN.experiment.losses
-        ],
+        code=step_digest("compare"),
+        arms=PLAN.experiment.arms(),
     message:
         "means, intervals and tests"
     shell:

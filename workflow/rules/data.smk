@@ -1,4 +1,5 @@
 from minivess import workflow as wf
+from minivess.stepcode import figure_digest, step_digest
 
 PHANTOM = PLAN.experiment.data.source == "phantom"
 PREPARED = ["image.npy", "label.npy", "foreground.npy", "case.json"]
@@ -18,7 +19,7 @@ if PHANTOM:
         log:
             paths.log(ROOT, "phantom"),
         params:
-            code=wf.code("phantom"),
+            code=step_digest("phantom"),
         message:
             "synthetic volumes"
         shell:
@@ -35,7 +36,7 @@ if PLAN.made_files and not PHANTOM:
         log:
             paths.log(ROOT, "unpack"),
         params:
-            code=wf.code("unpack"),
+            code=step_digest("unpack"),
         message:
             "unpack the data set"
         shell:
@@ -51,7 +52,7 @@ rule manifest:
     log:
         paths.log(ROOT, "manifest"),
     params:
-        code=wf.code("manifest"),
+        code=step_digest("manifest"),
     message:
         "manifest of {output}"
     shell:
@@ -70,7 +71,7 @@ rule validate:
     log:
         paths.log(ROOT, "validate"),
     params:
-        code=wf.code("validate"),
+        code=step_digest("validate"),
     message:
         "validate every case"
     shell:
@@ -85,7 +86,7 @@ rule accept:
     log:
         paths.log(ROOT, "accept"),
     params:
-        code=wf.code("accept"),
+        code=step_digest("accept"),
     message:
         "stop here if there is an error in the data"
     shell:
@@ -102,7 +103,7 @@ rule preprocess:
     log:
         paths.log(ROOT, "preprocess", "{case}"),
     params:
-        code=wf.code("preprocess"),
+        code=step_digest("preprocess"),
     message:
         "preprocess {wildcards.case}"
     shell:
@@ -120,7 +121,7 @@ checkpoint folds:
     log:
         paths.log(ROOT, "folds"),
     params:
-        code=wf.code("folds"),
+        code=step_digest("folds"),
     message:
         "folds, once and for all"
     shell:

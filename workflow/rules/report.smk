@@ -31,7 +31,8 @@ rule figure:
     log:
         paths.log(ROOT, "figure", "{figure}"),
     params:
-        code=lambda wildcards: wf.figure_code(wildcards.figure),
+        code=lambda wildcards: figure_digest(wildcards.figure),
+        arms=PLAN.experiment.arms(),
         caption=lambda wildcards: figure_definition(wildcards.figure).caption,
     message:
         "figure {wildcards.figure}"
@@ -39,21 +40,11 @@ rule figure:
         "{MINIVESS} --log {log} figure -e {EXPERIMENT} {wildcards.figure}"
 
 
-def kept_files(wildcards):
-    """What runs leave behind and people use: asked for by name, so that a lost file is remade."""
-    checkpoints.folds.get()
-    files = [paths.tracked(ROOT), *files_of_runs(wildcards)]
-    for run in PLAN.runs():
-        folder = paths.run_folder(ROOT, run)
-        files.append(paths.weights(folder))
-        for case in PLAN.validated(run.fold):
-            files += [paths.prediction(folder, case), paths.probability(folder, case)]
-    return files
-
-
 rule results:
     input:
-        kept_files,
+        # By name, though nothing below needs them: a lost one is made again.
+        files_of_runs,
+        paths.tracked(ROOT),
         paths.validation_page(ROOT),
         tables("runs", "params", "metrics", "cases", "history"),
         tables("summary", "comparison", "baseline"),
@@ -78,5 +69,5 @@ rule report:
     message:
         "Snakemake's report"
     shell:
-        "{sys.executable} -m snakemake --snakefile {workflow.main_snakefile} --cores 1 "
-        "--config experiment={params.config} --report {output} -- results > {log} 2>&1"
+        "{LOCKED} {PYTHON} -m snakemake --snakefile {workflow.main_snakefile:q} --cores 1 "
+        "--config experiment={params.config:q} --report {output:q} -- results > {log:q} 2>&1"

@@ -27,7 +27,7 @@ rule train:
         ROOT / "benchmarks/train/{model}-{loss}-seed{seed}-fold{fold}.tsv"
     threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
     params:
-        code=wf.code("train"),
+        code=step_digest("train"),
     message:
         "train {wildcards.model} {wildcards.loss} seed {wildcards.seed} fold {wildcards.fold}"
     shell:
@@ -49,7 +49,7 @@ rule predict:
         paths.log(ROOT, "predict", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
     threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
     params:
-        code=wf.code("predict"),
+        code=step_digest("predict"),
     message:
         "predict {wildcards.case} with {wildcards.model} {wildcards.loss}"
     shell:

@@ -1,0 +1,156 @@
+"""Which of our own code each step runs: the imports of its function, followed to the end.
+
+Snakemake compares the text of a command, not what it imports. Each rule carries the digest of its
+step's code as a parameter, so that editing any of it runs the rule again.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from minivess import provenance
+
+# What decides no result: messages, places of files, checks of config (its values are inputs).
+WITHOUT_EFFECT = frozenset(
+    {
+        "minivess.config.load",
+        "minivess.config.schema",
+        "minivess.config.stores",
+        "minivess.environment",
+        "minivess.errors",
+        "minivess.logs",
+        "minivess.paths",
+        "minivess.provenance",
+        "minivess.stepcode",
+        "minivess.training.progress",
+        "minivess.types",
+    }
+)
+
+# Step -> (its module, its function, modules that it uses without an effect on its files).
+STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
+    "phantom": ("minivess.steps.data", "phantom", frozenset()),
+    "unpack": ("minivess.steps.data", "unpack", frozenset()),
+    "manifest": ("minivess.steps.data", "manifest", frozenset()),
+    "validate": ("minivess.steps.data", "validate_cases", frozenset()),
+    "accept": ("minivess.steps.data", "accept_cases", frozenset()),
+    "preprocess": ("minivess.steps.data", "preprocess", frozenset()),
+    "folds": ("minivess.steps.data", "folds", frozenset()),
+    # A training reads prepared cases; what made them is behind its inputs. MLflow only listens.
+    "train": (
+        "minivess.steps.train",
+        "train",
+        frozenset({"minivess.data.manifest", "minivess.tracking", "minivess.statistics.tables"}),
+    ),
+    "predict": ("minivess.steps.train", "predict", frozenset({"minivess.data.manifest"})),
+    "evaluate": ("minivess.steps.analyze", "evaluate", frozenset({"minivess.data.manifest"})),
+    "baseline": ("minivess.steps.analyze", "baseline", frozenset({"minivess.data.manifest"})),
+    "track": ("minivess.steps.analyze", "track", frozenset()),
+    "export": ("minivess.steps.analyze", "export", frozenset()),
+    "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
+    # Each figure has its own module in addition: see `figure_digest`.
+    "figure": ("minivess.steps.report", "figure", frozenset({"minivess.data.manifest"})),
+}
+
+
+def _path(module: str) -> Path | None:
+    below = module.split(".")[1:]
+    folder = provenance.PACKAGE.joinpath(*below)
+    if (folder / "__init__.py").exists():
+        return folder / "__init__.py"
+    file = folder.with_suffix(".py")
+    return file if file.exists() else None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = _path(module)
+    assert path is not None, module
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(node: ast.AST) -> set[str]:
+    """Modules of ours imported anywhere below a node, also inside functions."""
+    found: set[str] = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            found.add(child.module)
+            found |= {f"{child.module}.{alias.name}" for alias in child.names}
+    return {name for name in found if name.split(".")[0] == "minivess" and _path(name)}
+
+
+def _function_parts(module: str, function: str) -> list[ast.AST]:
+    """A function, the functions of its module that it calls, and the module's own imports."""
+    tree = _tree(module)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    todo, parts = [function], {}
+    while todo:
+        name = todo.pop()
+        if name in parts:
+            continue
+        parts[name] = functions[name]
+        names = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
+        todo += sorted(names & functions.keys())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [*top, *parts.values()]
+
+
+def step_modules(step: str) -> list[str]:
+    """Names of the modules behind a step, sorted.
+
+    >>> "minivess.data.phantom" in step_modules("phantom")
+    True
+
+    Raises:
+        KeyError: no such step.
+    """
+    module, function, unused = STEPS[step]
+    ignored = WITHOUT_EFFECT | unused
+    todo = {name for part in _function_parts(module, function) for name in _imports(part)}
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in seen or any(f"{name}.".startswith(f"{skip}.") for skip in ignored):
+            continue
+        seen.add(name)
+        todo |= _imports(_tree(name))
+    return sorted(seen - {"minivess"})
+
+
+def _digest(step: str, modules: list[str]) -> str:
+    module, function, _ = STEPS[step]
+    own = [ast.unparse(part) for part in _function_parts(module, function)]
+    files = [path for name in modules if (path := _path(name)) is not None]
+    return provenance.json_sha256([own, [(p.name, provenance.file_sha256(p)) for p in files]])[:16]
+
+
+@cache
+def step_digest(step: str) -> str:
+    """Digest of the code behind a step.
+
+    Raises:
+        KeyError: no such step.
+    """
+    return _digest(step, step_modules(step))
+
+
+@cache
+def figure_digest(name: str) -> str:
+    """Digest of the code behind one figure: its own module, and no other figure's."""
+    own = f"minivess.figures.{name}"
+    shared = [
+        module
+        for module in step_modules("figure")
+        if not (module.startswith("minivess.figures.") and _is_figure(module))
+    ]
+    return _digest("figure", [*shared, own])
+
+
+def _is_figure(module: str) -> bool:
+    from minivess.figures import FIGURES
+
+    return module.rsplit(".", 1)[1] in FIGURES

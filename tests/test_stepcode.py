@@ -1,0 +1,77 @@
+"""The code behind each step: complete, and no wider than it must be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minivess import provenance, stepcode
+from minivess.figures import FIGURES
+
+
+def modules(step: str) -> set[str]:
+    return {name.removeprefix("minivess.") for name in stepcode.step_modules(step)}
+
+
+@pytest.mark.parametrize(
+    ("step", "behind", "not_behind"),
+    [
+        ("train", {"training.trainer", "losses.cbdice", "data.augment"}, {"tracking", "metrics"}),
+        ("predict", {"inference.predict", "models.dynunet"}, {"losses", "training.trainer"}),
+        ("evaluate", {"metrics.surface", "data.volume"}, {"training.trainer", "models"}),
+        ("validate", {"data.checks", "data.thumbnail"}, {"data.folds", "data.phantom"}),
+        ("export", {"tracking.export", "metrics"}, {"training.trainer"}),
+        ("compare", {"statistics.compare", "metrics"}, {"tracking.export"}),
+    ],
+)
+def test_what_is_behind_a_step(step: str, behind: set[str], not_behind: set[str]) -> None:
+    assert behind <= modules(step)
+    assert not modules(step) & not_behind
+
+
+def test_a_figure_depends_on_no_other_figure() -> None:
+    shared = {name.removeprefix("figures.") for name in modules("figure") if "figures." in name}
+    assert shared & set(FIGURES) == {"qualitative"}  # taken out again by figure_digest
+    assert len({stepcode.figure_digest(name) for name in FIGURES}) == len(FIGURES)
+
+
+CODE = """
+import sys
+from minivess import stepcode
+print({step: stepcode.step_digest(step) for step in stepcode.STEPS})
+print({name: stepcode.figure_digest(name) for name in ("fold_heatmap", "paired_cases")})
+"""
+
+
+def digests(project: Path) -> tuple[dict[str, str], dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=project, capture_output=True, text=True, check=True
+    )
+    import ast
+
+    steps, figures = done.stdout.splitlines()
+    return ast.literal_eval(steps), ast.literal_eval(figures)
+
+
+def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(provenance.PACKAGE, tmp_path / "minivess", ignore=ignore)
+    before, figures = digests(tmp_path)
+    for edited, expected, remade in (
+        ("metrics/topology.py", {"evaluate"}, set()),
+        ("losses/cldice.py", {"train"}, set()),
+        ("data/thumbnail.py", {"validate"}, set()),
+        ("figures/fold_heatmap.py", set(), {"fold_heatmap"}),
+        ("errors.py", set(), set()),
+    ):
+        path = tmp_path / "minivess" / edited
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text + "\n# edited\n", encoding="utf-8")
+        after, figures_after = digests(tmp_path)
+        assert {step for step in before if before[step] != after[step]} == expected, edited
+        assert {n for n in figures if figures[n] != figures_after[n]} == remade, edited
+        path.write_text(text, encoding="utf-8")
