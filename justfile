@@ -2,57 +2,62 @@
 
 set positional-arguments
 
-export UV_PYTHON := env("UV_PYTHON", `uv python find --system '>=3.12' 2>/dev/null || ls -d ~/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null | head -n 1 || true`)
-export UV_LOCKED := "1"
+# An installed Python for uv: pyenv's, whose shims uv cannot look through, or whatever uv finds.
+export UV_PYTHON := env("UV_PYTHON", `P=$(ls -d ~/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null | head -n 1); if [ -n "$P" ]; then echo "$P"; else uv python find --system '>=3.12' 2>/dev/null || true; fi`)
 
 # List the recipes
 default:
     @just --list --unsorted
 
 # Run an experiment: just experiment [NAME] [data] [key=value ...]
-experiment name="demo" *args:
-    @uv run minivess experiment "$@"
+experiment name="demo" *args: _environment
+    @uv run --no-sync minivess experiment "$@"
 
 # Show what an experiment would do, without doing it
-plan name="demo" *args:
-    @uv run minivess experiment --dry-run "$@"
+plan name="demo" *args: _environment
+    @uv run --no-sync minivess experiment --dry-run "$@"
 
 # Print the final summary of an experiment
-summary name="demo":
-    @uv run minivess summary --experiment "{{ name }}"
+summary name="demo": _environment
+    @uv run --no-sync minivess summary --experiment "$1"
 
 # Run SQL over the tables of an experiment: just query demo "SELECT * FROM summary"
-query name sql:
-    @uv run minivess query --experiment "$1" "$2"
+query name sql: _environment
+    @uv run --no-sync minivess query --experiment "$1" "$2"
 
 # Render the paper of an experiment (needs Quarto)
-paper name="demo" *args:
-    @uv run minivess experiment "$@" paper
+paper name="demo" *args: _environment
+    @uv run --no-sync minivess experiment "$@" paper
 
 # Open the runs of all experiments in the browser (MLflow)
-ui port="5000":
+ui port="5000": _environment
     @DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True \
-        uv run mlflow ui --backend-store-uri "${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
-        --port "{{ port }}" --workers 1
+        uv run --no-sync mlflow ui --port "$1" --workers 1 \
+        --backend-store-uri "${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 # Run the tests: just test [pytest arguments]
-test *args:
-    @uv run pytest -n auto --dist loadgroup -q "$@"
+test *args: _environment
+    @uv run --no-sync pytest -n auto --dist loadgroup -q "$@"
 
 # Check format, lint, types, import layers and the workflow's format
-check:
-    uv run ruff format --check .
-    uv run ruff check .
-    uv run snakefmt --check Snakefile workflow
-    uv run mypy
-    uv run lint-imports
+check: _environment
+    uv run --no-sync ruff format --check .
+    uv run --no-sync ruff check .
+    uv run --no-sync snakefmt --check Snakefile workflow
+    uv run --no-sync mypy
+    uv run --no-sync lint-imports
 
 # Put everything into the project's format
-format:
-    uv run ruff format .
-    uv run ruff check --fix .
-    uv run snakefmt Snakefile workflow
+format: _environment
+    uv run --no-sync ruff format .
+    uv run --no-sync ruff check --fix .
+    uv run --no-sync snakefmt Snakefile workflow
 
 # Write the generated pages of docs/reference
-reference:
-    @uv run python -m minivess.reference
+reference: _environment
+    @uv run --no-sync python -m minivess.reference
+
+# Install or update the environment, only where the lock is newer than it.
+_environment:
+    @[ .venv/.synced -nt uv.lock ] && [ .venv/.synced -nt pyproject.toml ] \
+        || { uv sync --locked && touch .venv/.synced; }

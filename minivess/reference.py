@@ -313,3 +313,11 @@ def write_pages(folder: Path) -> list[Path]:
     for file, make in zip(files, PAGES.values(), strict=True):
         output.write_text(make(), file)
     return files
+
+
+if __name__ == "__main__":
+    from minivess.environment import prepare_environment
+
+    prepare_environment()
+    for written in write_pages(Path("docs/reference")):
+        print(written)

@@ -83,6 +83,11 @@ def _imports(node: ast.AST) -> set[str]:
     return {name for name in found if name.split(".")[0] == "minivess" and _path(name)}
 
 
+@cache
+def _module_imports(module: str) -> frozenset[str]:
+    return frozenset(_imports(_tree(module)))
+
+
 def _function_parts(module: str, function: str) -> list[ast.AST]:
     """A function, the functions of its module that it calls, and the module's own imports."""
     tree = _tree(module)
@@ -117,7 +122,7 @@ def step_modules(step: str) -> list[str]:
         if name in seen or any(f"{name}.".startswith(f"{skip}.") for skip in ignored):
             continue
         seen.add(name)
-        todo |= _imports(_tree(name))
+        todo |= _module_imports(name)
     return sorted(seen - {"minivess"})
 
 
