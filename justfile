@@ -3,7 +3,7 @@
 set positional-arguments
 
 # An installed Python for uv: pyenv's, whose shims uv cannot look through, or whatever uv finds.
-export UV_PYTHON := env("UV_PYTHON", `P=$(ls -d ~/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null | head -n 1); if [ -n "$P" ]; then echo "$P"; else uv python find --system '>=3.12' 2>/dev/null || true; fi`)
+export UV_PYTHON := env("UV_PYTHON", `P=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python 2>/dev/null | head -n 1); if [ -n "$P" ]; then echo "$P"; else uv python find --system '>=3.12' 2>/dev/null || true; fi`)
 
 # List the recipes
 default:

@@ -34,28 +34,6 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def code_digest(*parts: str) -> str:
-    """Digest of our own code that a step uses.
-
-    Args:
-        parts: modules or folders below `minivess/`, such as "losses" or "figures/style.py".
-
-    Snakemake compares the text of a command, not the code behind it: a rule carries this digest as
-    a parameter, so that editing the code re-runs the step.
-
-    Raises:
-        FileNotFoundError: no such module.
-    """
-    digest = hashlib.sha256()
-    for part in sorted(parts):
-        path = PACKAGE / part
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        for file in files:
-            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0")
-            digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def git_state(folder: Path = PACKAGE) -> dict[str, str]:
     """Commit and whether tracked files differ from it; "unknown" outside a repository."""
     git = shutil.which("git")

@@ -50,6 +50,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "track": ("minivess.steps.analyze", "track", frozenset()),
     "export": ("minivess.steps.analyze", "export", frozenset()),
     "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
+    "paper": ("minivess.steps.paper", "render", frozenset()),
     # Each figure has its own module in addition: see `figure_digest`.
     "figure": ("minivess.steps.report", "figure", frozenset({"minivess.data.manifest"})),
 }

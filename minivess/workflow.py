@@ -137,17 +137,19 @@ def job_threads(experiment: Experiment, cores: int) -> int:
 
 
 LOCK_VARIABLE = "MINIVESS_LOCKED"
-_HELD: list[IO[str]] = []
+_HELD: dict[Path, IO[str]] = {}
 
 
 def hold_lock(root: Path) -> None:
-    """Lock the experiment for this process; the lock ends with it, however it ends.
+    """Lock the experiment for this process, once; the lock ends with it, however it ends.
 
     Raises:
         MinivessError: MV-STATE-004 another process runs this experiment, MV-SYSTEM-001 or -002 the
             lock cannot be written.
     """
     path = root / ".lock"
+    if root.resolve() in _HELD:
+        return
     try:
         root.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+", encoding="utf-8")
@@ -157,7 +159,7 @@ def hold_lock(root: Path) -> None:
         handle.flush()
     except OSError as error:
         raise output.os_error(error, path) from error
-    _HELD.append(handle)
+    _HELD[root.resolve()] = handle
 
 
 def _take(handle: IO[str], root: Path) -> None:
@@ -179,4 +181,4 @@ def _take(handle: IO[str], root: Path) -> None:
 def release_locks() -> None:
     """Give up the locks of this process."""
     while _HELD:
-        _HELD.pop().close()
+        _HELD.popitem()[1].close()

@@ -13,11 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minivess import provenance, workflow
 from minivess.provenance import (
     PACKAGE,
     VERSIONED,
-    code_digest,
     file_sha256,
     git_state,
     json_sha256,
@@ -39,47 +37,6 @@ def test_the_digest_of_a_value_forgets_only_the_order_of_keys(value: dict[str, A
     assert json_sha256(value) == json_sha256(dict(reversed(value.items())))
     assert json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
     assert json_sha256(value) != json_sha256({**value, "one more\0": 1})
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package whose code may be edited."""
-    copy = tmp_path / "minivess"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "PACKAGE", copy)
-    return copy
-
-
-def test_the_digest_of_code_changes_with_the_code_and_only_with_it(package: Path) -> None:
-    before = {part: code_digest(part) for part in ("losses", "seeding.py", "metrics")}
-    assert before == {part: code_digest(part) for part in before}
-    (package / "losses" / "__pycache__").mkdir()
-    (package / "losses" / "__pycache__" / "cldice.pyc").write_bytes(b"x")
-    assert code_digest("losses") == before["losses"]
-    file = package / "losses" / "cldice.py"
-    file.write_text(file.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
-    assert code_digest("losses") != before["losses"]
-    assert code_digest("seeding.py") == before["seeding.py"]
-    assert code_digest("losses", "metrics") == code_digest("metrics", "losses")
-    assert code_digest("losses", "metrics") != code_digest("losses")
-
-
-def test_a_renamed_module_is_other_code(package: Path) -> None:
-    before = code_digest("losses")
-    (package / "losses" / "cldice.py").rename(package / "losses" / "cldice2.py")
-    assert code_digest("losses") != before
-
-
-def test_a_module_that_is_not_there_is_no_empty_digest() -> None:
-    with pytest.raises(FileNotFoundError):
-        code_digest("nothing.py")
-    with pytest.raises(FileNotFoundError):
-        code_digest("nothing")
-
-
-@pytest.mark.parametrize("rule", workflow.CODE)
-def test_every_rule_names_code_that_exists(rule: str) -> None:
-    assert len(workflow.code(rule)) == 16
 
 
 def git(folder: Path, *words: str) -> None:

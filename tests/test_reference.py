@@ -91,7 +91,7 @@ def test_bounds_are_those_that_are_checked() -> None:
     assert cells["`profile`"] == "`strict`, `fast`"
     assert cells["`deep_supervision`"] == "`true` or `false`"
     assert cells["`filters`"] == "list of: whole number, at least 1, at least 3 of them"
-    assert cells["`training: cpu`"].startswith("`epochs: 12`")
+    assert cells["`training: cpu`"].startswith("`epochs: 10`")
 
 
 def test_every_registry_is_on_its_page_completely() -> None:

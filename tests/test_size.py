@@ -123,7 +123,7 @@ def test_nothing_is_left_to_do_and_no_error_is_swallowed(path: Path) -> None:
 
 def test_only_these_places_may_end_or_print() -> None:
     """Library functions return values and raise errors."""
-    allowed = {"cli.py", "logs.py", "training/progress.py", "__main__.py"}
+    allowed = {"cli.py", "logs.py", "training/progress.py", "__main__.py", "reference.py"}
     for path, name in zip(MODULES, IDS, strict=True):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

@@ -76,9 +76,10 @@ class Workbench:
     def planned(self) -> set[str]:
         """Rules that a dry run would execute."""
         _, _, table = self.complete(dry=True).partition("Job stats:")
+        table, _, _ = table.partition("\ntotal ")
         pairs = [line.split() for line in table.splitlines()]
         rules = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
-        return rules - {"total", "all"}
+        return rules - {"all"}
 
     def minivess(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`minivess ...` in a folder that looks like the project's."""

@@ -211,7 +211,8 @@ def losses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = lab.plan(monkeypatch, losses=["dice_ce", "cbdice"]).runs()
     assert {run.loss for run in runs} == {"dice_ce", "cbdice"}
     root = lab.root(losses=["dice_ce", "cbdice"])
-    assert analyze.arms(root) == (("dynunet", "dice_ce"), ("dynunet", "cbdice"))
+    arms = load_step(paths.step_config(root, "experiment")).arms()
+    assert arms == (("dynunet", "dice_ce"), ("dynunet", "cbdice"))
 
 
 def seeds(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -437,7 +437,7 @@ SIZES = st.lists(st.integers(1, 512), min_size=3, max_size=3)
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z")
 SECTION_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "losses": st.lists(NAMES, min_size=1, max_size=4, unique=True),
-    "seeds": st.lists(st.integers(), min_size=1, max_size=4, unique=True),
+    "seeds": st.lists(st.integers(0), min_size=1, max_size=4, unique=True),
     "models": st.dictionaries(
         NAMES,
         st.fixed_dictionaries(

@@ -1,4 +1,4 @@
-from minivess import paper, provenance
+from minivess import paper
 from minivess.steps import paper as paper_step
 
 MANUSCRIPT = Path(workflow.basedir) / "paper"
@@ -26,13 +26,7 @@ rule paper:
     log:
         paths.log(ROOT, "paper"),
     params:
-        code=provenance.code_digest(
-            "paper.py",
-            "steps/paper.py",
-            "figures/__init__.py",
-            "metrics/__init__.py",
-            "statistics",
-        ),
+        code=step_digest("paper"),
     message:
         "the paper, by Quarto"
     shell:
