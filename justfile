@@ -37,7 +37,7 @@ ui port="5000": _environment
 
 # Run the tests: just test [pytest arguments]
 test *args: _environment
-    @uv run --no-sync pytest -n auto --dist loadgroup -q "$@"
+    @uv run --no-sync pytest -n auto --dist worksteal -q "$@"
 
 # Check format, lint, types, import layers and the workflow's format
 check: _environment

@@ -17,11 +17,17 @@ from minivess.errors import MinivessError, nearest
 
 EXPERIMENTS = Path("configs/experiment")
 
-# What each step reads: a change of any other section leaves its file and its outputs alone.
+# What each step reads, sections or single keys: a change of any other section leaves its file and its outputs alone.
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "phantom": ("phantom",),
     "manifest": ("data", "phantom"),
-    "validate": ("data", "folds", "patches"),
+    "validate": (
+        "data",
+        "folds.n_folds",
+        "folds.folds_file",
+        "folds.test_cases",
+        "patches.patch_size",
+    ),
     "preprocess": ("data", "preprocess"),
     "folds": ("folds",),
     "train": ("patches", "augment", "loss", "training", "compute"),
@@ -305,7 +311,11 @@ def step_values(experiment: Experiment) -> dict[str, dict[str, Any]]:
     dump = experiment.model_dump(mode="json")
     files: dict[str, dict[str, Any]] = {"experiment": dump}
     for step, sections in STEP_SECTIONS.items():
-        values = {"name": experiment.name, **{section: dump[section] for section in sections}}
+        values: dict[str, Any] = {"name": experiment.name}
+        for place in sections:
+            section, _, key = place.partition(".")
+            part = nested(place, dump[section][key]) if key else {section: dump[section]}
+            values = merge(values, part)
         if step == "train":
             for model in experiment.models:
                 files[f"train-{model}"] = {**values, "models": {model: dump["models"][model]}}

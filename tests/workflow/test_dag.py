@@ -16,7 +16,7 @@ from workbench import TINY, Workbench, kill_group
 
 from minivess.types import RunKey
 
-pytestmark = [pytest.mark.dag, pytest.mark.xdist_group("dag")]
+pytestmark = pytest.mark.dag
 
 DOWNSTREAM = {"track", "export", "compare", "figure", "report"}
 RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]

@@ -96,7 +96,8 @@ rule accept:
 rule preprocess:
     input:
         paths.step_config(ROOT, "preprocess"),
-        paths.validation_accepted(ROOT),
+        # That the data were accepted matters, not when: what they are is in the manifest.
+        ancient(paths.validation_accepted(ROOT)),
         paths.manifest(ROOT),
     output:
         prepared("{case}"),
@@ -113,7 +114,7 @@ rule preprocess:
 checkpoint folds:
     input:
         paths.step_config(ROOT, "folds"),
-        paths.validation_accepted(ROOT),
+        ancient(paths.validation_accepted(ROOT)),
         paths.manifest(ROOT),
         PLAN.experiment.folds.folds_file or [],
     output:
