@@ -39,6 +39,8 @@ ModelOption = Annotated[str, typer.Option(help="Name of the network in the exper
 LossOption = Annotated[str, typer.Option(help="Name of the loss.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the run.")]
 FoldOption = Annotated[int, typer.Option(help="Fold, from 0.")]
+FigureArgument = Annotated[str, typer.Argument(help="Name of the figure.")]
+SqlArgument = Annotated[str, typer.Argument(help="A query over the tables, in quotes.")]
 ProgressOption = Annotated[str, typer.Option(help="auto, rich, plain or none.")]
 
 
@@ -128,7 +130,9 @@ def train(
     seed: SeedOption = 0,
     fold: FoldOption = 0,
     experiment: ExperimentOption = "demo",
-    progress: ProgressOption = "auto",
+    progress: FigureArgument = Annotated[str, typer.Argument(help="Name of the figure.")]
+SqlArgument = Annotated[str, typer.Argument(help="A query over the tables, in quotes.")]
+ProgressOption = "auto",
 ) -> None:
     """Train one run, or go on where it stopped."""
     from minivess.steps import train as step
@@ -200,7 +204,7 @@ def compare(experiment: ExperimentOption = "demo") -> None:
 
 
 @app.command()
-def figure(name: str, experiment: ExperimentOption = "demo") -> None:
+def figure(name: FigureArgument, experiment: ExperimentOption = "demo") -> None:
     """Draw one figure as SVG, PDF and PNG."""
     from minivess.steps import report
 
@@ -216,7 +220,7 @@ def paper(experiment: ExperimentOption = "demo") -> None:
 
 
 @app.command()
-def query(sql: str, experiment: ExperimentOption = "demo") -> None:
+def query(sql: SqlArgument, experiment: ExperimentOption = "demo") -> None:
     """Run SQL over the tables of an experiment and print the result."""
     import polars as pl
 
