@@ -130,9 +130,7 @@ def train(
     seed: SeedOption = 0,
     fold: FoldOption = 0,
     experiment: ExperimentOption = "demo",
-    progress: FigureArgument = Annotated[str, typer.Argument(help="Name of the figure.")]
-SqlArgument = Annotated[str, typer.Argument(help="A query over the tables, in quotes.")]
-ProgressOption = "auto",
+    progress: ProgressOption = "auto",
 ) -> None:
     """Train one run, or go on where it stopped."""
     from minivess.steps import train as step

@@ -17,7 +17,8 @@ from minivess.errors import MinivessError, nearest
 
 EXPERIMENTS = Path("configs/experiment")
 
-# What each step reads, sections or single keys: a change of any other section leaves its file and its outputs alone.
+# What each step reads, whole sections or single keys: a change of anything else leaves its file,
+# and so its outputs, alone.
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "phantom": ("phantom",),
     "manifest": ("data", "phantom"),
