@@ -65,8 +65,7 @@ def find_quarto() -> str:
             what="the paper is rendered by Quarto, which is not installed",
             found="no program quarto on the PATH",
             expected="Quarto 1.4 or later; no Python package ships it",
-            fix="install it from https://quarto.org/docs/get-started, or use this project's "
-            "container or Nix shell (nix develop), which bring it; no other result needs it",
+            fix="install it from https://quarto.org/docs/get-started; no other result needs it",
         )
     missing = [name for name in KERNEL if find_spec(name) is None]
     if missing:

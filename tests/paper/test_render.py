@@ -68,7 +68,7 @@ def test_without_quarto_the_error_says_how_to_get_it(
         step.render(experiment)
     assert caught.value.code == "MV-SYSTEM-004"
     assert caught.value.exit_status == 4
-    for hint in ("https://quarto.org", "container", "nix develop"):
+    for hint in ("https://quarto.org", "no other result needs it"):
         assert hint in caught.value.fix
     assert not paths.paper_folder(experiment).exists()
 
