@@ -15,7 +15,11 @@ LOGGER = logging.getLogger("minivess")
 
 
 def start_logging(path: Path | None) -> None:
-    """Messages go to standard error, and to a log file where one is named."""
+    """Messages go to standard error, and to a log file where one is named.
+
+    Raises:
+        MinivessError: MV-SYSTEM-001 or -002 the log file cannot be written.
+    """
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     for handler in list(LOGGER.handlers):

@@ -7,6 +7,7 @@ step's code as a parameter, so that editing any of it runs the rule again.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def _function_parts(module: str, function: str) -> list[ast.AST]:
     return [*top, *parts.values()]
 
 
-def step_modules(step: str) -> list[str]:
+@cache
+def step_modules(step: str) -> tuple[str, ...]:
     """Names of the modules behind a step, sorted.
 
     >>> "minivess.data.phantom" in step_modules("phantom")
@@ -124,14 +126,14 @@ def step_modules(step: str) -> list[str]:
             continue
         seen.add(name)
         todo |= _module_imports(name)
-    return sorted(seen - {"minivess"})
+    return tuple(sorted(seen - {"minivess"}))
 
 
-def _digest(step: str, modules: list[str]) -> str:
+def _digest(step: str, modules: Iterable[str]) -> str:
     module, function, _ = STEPS[step]
     own = [ast.unparse(part) for part in _function_parts(module, function)]
-    files = [path for name in modules if (path := _path(name)) is not None]
-    return provenance.json_sha256([own, [(p.name, provenance.file_sha256(p)) for p in files]])[:16]
+    files = {name: provenance.file_sha256(path) for name in modules if (path := _path(name))}
+    return provenance.json_sha256([own, files])[:16]
 
 
 @cache

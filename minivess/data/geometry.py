@@ -46,7 +46,7 @@ class Geometry:
 
 
 def column_norms(affine: FloatArray) -> FloatArray:
-    """Lengths of the three voxel axes, in the unit of the affine.
+    """Lengths of the three voxel axes of a 4 x 4 affine, in its unit.
 
     >>> column_norms(np.diag([-1.5, 2.0, 3.0, 1.0])).tolist()
     [1.5, 2.0, 3.0]
@@ -78,18 +78,6 @@ def lps_affine(direction: FloatArray, spacing: FloatArray, origin: FloatArray) -
     # adding 0.0 turns the -0.0 that the flip makes into 0.0
     ras: FloatArray = LPS_TO_RAS @ affine + 0.0
     return ras
-
-
-def ras_to_lps(affine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Direction (3 x 3), spacing (3) and origin (3) in LPS of a RAS+ affine without shear.
-
-    >>> direction, spacing, origin = ras_to_lps(np.diag([-1.0, -2.0, 3.0, 1.0]))
-    >>> direction.tolist() == np.eye(3).tolist(), spacing.tolist()
-    (True, [1.0, 2.0, 3.0])
-    """
-    lps = LPS_TO_RAS @ np.asarray(affine, dtype=np.float64) + 0.0
-    spacing = column_norms(lps)
-    return lps[:3, :3] / spacing, spacing, lps[:3, 3]
 
 
 def corner_shift_voxels(a: Geometry, b: Geometry) -> float:

@@ -39,7 +39,7 @@ def declared_unit(case: SourceCase, data: DataConfig) -> str:
 
 
 def header_spacing(affine: FloatArray | None) -> Spacing | None:
-    """Lengths of the voxel axes in the file's unit; none where one is missing, zero or not finite.
+    """Lengths of the voxel axes of a 4 x 4 affine, in its unit; none where one is zero or NaN.
 
     >>> header_spacing(np.diag([-1.5, 1.5, 1.5, 1.0]))
     (1.5, 1.5, 1.5)

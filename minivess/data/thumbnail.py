@@ -31,7 +31,11 @@ def picture_size(shape: tuple[int, int], spacing: tuple[float, float]) -> tuple[
 def projection(volume: Array, spacing: Spacing) -> str:
     """Maximum-intensity projection along z as a PNG data URI, grey from 1st to 99.9th percentile.
 
-    x runs to the right, y down. Voxels that are not finite are shown black.
+    Args:
+        volume: (x, y, z); voxels that are not finite are shown black.
+        spacing: voxel size (x, y, z), in any unit.
+
+    x runs to the right, y down.
     """
     from PIL import Image
 
@@ -47,7 +51,7 @@ def projection(volume: Array, spacing: Spacing) -> str:
 
 
 def outline(label: BoolArray, spacing: Spacing) -> str:
-    """Outline of the label's projection along z as a transparent PNG data URI."""
+    """Outline of the projection along z of a label (x, y, z) as a transparent PNG data URI."""
     from PIL import Image
     from scipy import ndimage
 

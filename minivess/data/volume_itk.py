@@ -79,7 +79,12 @@ def declared_unit(fields: dict[str, str]) -> Unit | None:
 
 
 def read_itk(path: Path) -> SourceVolume:
-    """Read NRRD or MetaImage; see `minivess.data.volume.read_volume`, which adds the errors."""
+    """Read NRRD or MetaImage as (x, y, z); see `minivess.data.volume.read_volume`.
+
+    Raises:
+        MinivessError: MV-DATA-003 not one number per voxel of three dimensions.
+        RuntimeError: SimpleITK cannot read the file.
+    """
     import SimpleITK as sitk
 
     image = sitk.ReadImage(str(path))

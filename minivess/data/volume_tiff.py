@@ -56,11 +56,15 @@ def _log_messages() -> Iterator[list[str]]:
 
 
 def read_tiff(path: Path) -> SourceVolume:
-    """Read a stack; see `minivess.data.volume.read_volume`, which adds the errors.
+    """Read a stack, stored (z, y, x), as (x, y, z); see `minivess.data.volume.read_volume`.
 
     Calibration comes from OME-XML (all three PhysicalSizes) or from ImageJ (unit, spacing and
     resolution); without one of them, or in pixels, the affine is none. The resolution tags of
     other TIFFs are print resolutions and are not read.
+
+    Raises:
+        MinivessError: MV-DATA-002 slices are missing or cannot be decoded, MV-DATA-003 not three
+            dimensions.
     """
     import tifffile
 

@@ -94,7 +94,7 @@ def qualitative_cases(
 
 
 def slice_to_show(reference: BoolArray) -> int:
-    """Index along z of the slice with the most reference voxels, the first of equals.
+    """Index along z of the slice of (x, y, z) with the most reference voxels, the first of equals.
 
     Where the reference is empty it is the middle slice.
 

@@ -121,16 +121,18 @@ def run(asked: Request) -> int:
 
     The child has a process group of its own: an interrupt reaches every job, and none is left.
     """
-    before = set(_error_records(asked.root))
-    for record in before:
-        record.unlink()
+    if not asked.dry_run:
+        for record in _error_records(asked.root):
+            record.unlink()
     process = subprocess.Popen(asked.command(), start_new_session=True)
     try:
         status = process.wait()
     except BaseException:
         stop_group(process)
         raise
-    if status == 0 and not asked.dry_run and not asked.targets:
+    if asked.dry_run:
+        return status
+    if status == 0 and not asked.targets:
         say(f"everything is in {asked.root}; `just summary {asked.name}` prints the table")
     failures = [json.loads(path.read_text(encoding="utf-8")) for path in _error_records(asked.root)]
     for failure in failures:

@@ -194,7 +194,11 @@ def _create_database(path: Path) -> None:
 
 
 def prepare_locked(uri: str, experiment: str, timeout_s: float = LOCK_TIMEOUT_S) -> str:
-    """`prepare_store` for a caller that already holds `exclusive(uri)`."""
+    """`prepare_store` for a caller that already holds `exclusive(uri)`.
+
+    Raises:
+        MinivessError: MV-TRACK-001 and MV-TRACK-002, as `prepare_store`.
+    """
     check_kind(uri)
     path = sqlite_path(uri)
     if path is not None and not path.exists():

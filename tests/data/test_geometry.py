@@ -14,7 +14,6 @@ from minivess.data.geometry import (
     corner_shift_voxels,
     diagonal_affine,
     lps_affine,
-    ras_to_lps,
     same_grid,
 )
 
@@ -22,6 +21,13 @@ SHAPE = (40, 30, 12)
 spacings = st.tuples(*[st.floats(0.1, 20)] * 3)
 angles = st.tuples(*[st.floats(-180, 180)] * 3)
 origins = st.tuples(*[st.floats(-500, 500)] * 3)
+
+
+def ras_to_lps(affine):
+    """Direction, spacing and origin as ITK has them, the way back from `lps_affine`."""
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    return lps[:3, :3] / spacing, spacing, lps[:3, 3]
 
 
 def rotated(spacing: tuple[float, ...], degrees: tuple[float, ...], origin: tuple[float, ...]):
