@@ -10,6 +10,8 @@ prepare_environment()
 
 from minivess import paths
 from minivess.errors import MinivessError
+from minivess.reproducibility.graph import write_graph
+from minivess.resources import rule_resources
 from minivess.workflow import LOCK_VARIABLE, Plan, plan_experiment
 from snakemake.exceptions import WorkflowError
 
@@ -18,7 +20,9 @@ configfile: Path(workflow.basedir) / "configs/config.yaml"
 
 
 try:
-    PLAN: Plan = plan_experiment(config, Path(workflow.basedir), workflow.dryrun)
+    PLAN: Plan = plan_experiment(
+        config, Path(workflow.basedir), workflow.dryrun, workflow.is_main_process
+    )
 except MinivessError as error:
     raise WorkflowError(str(error)) from None
 
@@ -28,6 +32,11 @@ PYTHON = shlex.quote(sys.executable)
 MINIVESS = f"{PYTHON} -m minivess"
 # Tells the process that makes the report that its caller holds the lock.
 LOCKED = f"{LOCK_VARIABLE}={shlex.quote(str(ROOT.resolve()))}"
+
+
+def needs(rule):
+    """Memory, time and GPUs of a rule's jobs."""
+    return rule_resources(rule, PLAN)
 
 
 wildcard_constraints:
@@ -43,18 +52,60 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/analyze.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/digests.smk"
 include: "workflow/rules/paper.smk"
 
 
+# Seconds and little memory each: not worth a place in a cluster's queue.
+localrules:
+    accept,
+    folds,
+    track,
+    export,
+    compare,
+    figure,
+    digests,
+    report,
+    paper,
+
+
+def record_graph(complete):
+    """Keep which file was made from which, of all jobs that are done, for `minivess trace`."""
+    dag = workflow.dag
+    jobs = [
+        {
+            "rule": job.rule.name,
+            "command": job.shellcmd or "",
+            "log": [str(file) for file in job.log],
+            "inputs": [str(file) for file in job.input],
+            "outputs": [str(file) for file in job.output],
+        }
+        for job in dag.jobs
+        if job.output and dag.noneedrun_finished(job)
+    ]
+    names = {job.rule.name for job in dag.jobs}
+    others = {rule.name for rule in workflow.rules} - names
+    try:
+        write_graph(ROOT, jobs, others if complete and "all" in names else None)
+    except MinivessError as error:
+        raise WorkflowError(str(error)) from None
+
+
 onsuccess:
+    record_graph(complete=True)
     if paths.summary_text(ROOT).exists() and "all" in {
         job.rule.name for job in workflow.dag.jobs
     }:
         print(paths.summary_text(ROOT).read_text(encoding="utf-8"), file=sys.stderr)
 
 
+onerror:
+    record_graph(complete=False)
+
+
 rule all:
     default_target: True
     input:
         rules.results.input,
+        paths.digests(ROOT),
         paths.report(ROOT),

@@ -25,6 +25,18 @@ summary name="demo": _environment
 query name sql: _environment
     @uv run --no-sync minivess query --experiment "$1" "$2"
 
+# Run an experiment again from nothing and compare every byte: just verify [NAME]
+verify name="demo" *args: _environment
+    @uv run --no-sync minivess verify "$@"
+
+# Print what a result was made from, or check it: just trace results/demo/summary.txt [--check]
+trace path *args: _environment
+    @uv run --no-sync minivess trace "$@"
+
+# Pack a finished experiment for publication, as an RO-Crate: just crate [NAME]
+crate name="demo" *args: _environment
+    @uv run --no-sync minivess crate --experiment "$@"
+
 # Render the paper of an experiment (needs Quarto)
 paper name="demo" *args: _environment
     @uv run --no-sync minivess experiment "$@" paper
@@ -39,6 +51,10 @@ ui port="5000": _environment
 test *args: _environment
     @uv run --no-sync pytest -n auto --dist worksteal -q "$@"
 
+# Kill and starve a small experiment N times and compare every byte: just chaos [N] [--seed S]
+chaos n="20" *args: _environment
+    @PYTHONPATH=tests uv run --no-sync python -m chaos "$@"
+
 # Check format, lint, types, import layers and the workflow's format
 check: _environment
     uv run --no-sync ruff format --check .
@@ -46,6 +62,14 @@ check: _environment
     uv run --no-sync snakefmt --check Snakefile workflow
     uv run --no-sync mypy
     uv run --no-sync lint-imports
+
+# Record the committed digests anew, after a change that is meant to change results
+golden: _environment
+    @PYTHONPATH=tests uv run --no-sync python tests/golden/record.py
+
+# Compare an experiment on this CPU with the same on emulated ones: just emulate [CPU ...]
+emulate *cpus: _environment
+    @tests/cpu/run "$@"
 
 # Put everything into the project's format
 format: _environment
@@ -56,6 +80,16 @@ format: _environment
 # Write the generated pages of docs/reference
 reference: _environment
     @uv run --no-sync python -m minivess.reference
+
+# Install the hooks that check every commit (pre-commit)
+hooks: _environment
+    @uv run --no-sync pre-commit install
+
+# Write sbom.cdx.json: every package of the environment, as CycloneDX 1.6
+sbom file="sbom.cdx.json": _environment
+    @uvx --from cyclonedx-bom==7.5.0 cyclonedx-py environment --spec-version 1.6 \
+        --output-reproducible --pyproject pyproject.toml --output-format JSON \
+        --output-file "$1" .venv
 
 # Install or update the environment, only where the lock is newer than it.
 _environment:

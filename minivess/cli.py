@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -48,10 +49,20 @@ class Terminated(BaseException):
     """SIGTERM reached the process."""
 
 
-_STATE: dict[str, Path | bool | None] = {"log": None, "debug": False}
+_STATE: dict[str, Path | bool | datetime | None] = {"log": None, "debug": False, "started": None}
 
 
-@app.callback()
+def _succeeded(value: object, log: Path | None, debug: bool) -> None:
+    """After a verb that went well: a step leaves a record of what it made beside its log."""
+    if log is not None:
+        from minivess.reproducibility import records
+
+        started = _STATE["started"]
+        assert isinstance(started, datetime)
+        records.write_record(log, started)
+
+
+@app.callback(result_callback=_succeeded)
 def options(
     log: Annotated[Path | None, typer.Option(help="Also write messages to this file.")] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
@@ -59,6 +70,10 @@ def options(
     """Options of every verb."""
     _STATE.update(log=log, debug=debug)
     logs.start_logging(log)
+    if log is not None:
+        from minivess.reproducibility import records
+
+        _STATE["started"] = records.begin(log)
 
 
 @app.command()
@@ -210,6 +225,14 @@ def figure(name: FigureArgument, experiment: ExperimentOption = "demo") -> None:
 
 
 @app.command()
+def digests(experiment: ExperimentOption = "demo") -> None:
+    """Write SHA256SUMS over every declared output of a finished experiment."""
+    from minivess.steps import report
+
+    report.digests(paths.experiment_folder(experiment))
+
+
+@app.command()
 def paper(experiment: ExperimentOption = "demo") -> None:
     """Render the paper of a finished experiment as HTML and PDF (needs Quarto)."""
     from minivess.steps import paper as step
@@ -260,6 +283,53 @@ def run_experiment(
     status = snakemake.run(request)
     if status != 0:
         raise typer.Exit(status)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="Name of the folder in results/.")] = "demo",
+    cores: Annotated[str, typer.Option(help="CPU cores, or all.")] = "all",
+) -> None:
+    """Run an experiment again from nothing and compare every byte with its results."""
+    from minivess.flows.verify import verify as verify_experiment
+
+    status = verify_experiment(name, cores)
+    if status != 0:
+        raise typer.Exit(status)
+
+
+@app.command()
+def trace(
+    path: Annotated[Path, typer.Argument(help="A result, in results/ or in a copy of it.")],
+    check: Annotated[bool, typer.Option("--check", help="Compare all digests.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing folded.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every job and file.")] = False,
+) -> None:
+    """Print what a result was made from and by, back to the raw volumes."""
+    from minivess.reproducibility import chain, trace
+    from minivess.reproducibility.check import check_chain
+
+    found = chain.chain_of(path)
+    print(trace.as_json(found) if as_json else trace.as_text(found, everything))
+    for line in check_chain(found) if check else []:
+        say(line)
+
+
+@app.command()
+def crate(
+    experiment: ExperimentOption = "demo",
+    output: Annotated[Path | None, typer.Option(help="File; else results/NAME.crate.zip.")] = None,
+    volumes: Annotated[
+        bool, typer.Option("--with-volumes/--without-volumes", help="Volumes and predictions too.")
+    ] = False,
+) -> None:
+    """Pack a finished experiment for publication: an RO-Crate with the origin of every file.
+
+    Without volumes it has their digests; preprocessed arrays are never in it.
+    """
+    from minivess.reproducibility.crate import write_crate
+
+    say(str(write_crate(paths.experiment_folder(experiment), output, volumes)))
 
 
 @app.command()

@@ -32,11 +32,29 @@ def start_logging(path: Path | None) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             error_record(path).unlink(missing_ok=True)
-            file = logging.FileHandler(path, mode="w", encoding="utf-8")
+            path.write_text("", encoding="utf-8")
+            append_to(path)
         except OSError as error:
             raise output.os_error(error, path) from error
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOGGER.addHandler(file)
+
+
+def append_to(path: Path) -> None:
+    """Messages go to the end of a log file as well, to which other processes may write too."""
+    file = logging.FileHandler(path, mode="a", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # On a full disk: one line instead of logging's own traceback for each message.
+    file.handleError = _not_logged  # type: ignore[method-assign]
+    LOGGER.addHandler(file)
+
+
+def _not_logged(record: logging.LogRecord) -> None:
+    print(f"a message could not be written to its log: {sys.exc_info()[1]}", file=sys.stderr)
+
+
+def log_file() -> Path | None:
+    """The log file that messages go to; None where none is named."""
+    files = [h.baseFilename for h in LOGGER.handlers if isinstance(h, logging.FileHandler)]
+    return Path(files[0]) if files else None
 
 
 def say(text: str) -> None:
@@ -68,6 +86,7 @@ def report_error(error: MinivessError, log: Path | None, debug: bool) -> None:
 
 def _leave_beside(log: Path, text: str, error: MinivessError) -> None:
     record = {"code": error.code, "status": error.exit_status, "text": str(error)}
+    # First, since a disk may have room for one of them only.
+    error_record(log).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     with log.open("a", encoding="utf-8") as file:
         file.write(text)
-    error_record(log).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

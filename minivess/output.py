@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,14 @@ from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
     import polars as pl
+
+# Every file that this process has put in its place, each once, in the order of the first time.
+_WRITTEN: dict[Path, None] = {}
+
+
+def written() -> list[Path]:
+    """The files that this process has written so far."""
+    return list(_WRITTEN)
 
 
 def os_error(error: OSError, path: Path) -> MinivessError:
@@ -47,7 +56,8 @@ def _is_full(folder: Path) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` when the block succeeds, remove it when not.
 
-    The temporary name keeps the suffixes of `path`, since writers choose formats by them.
+    The temporary name keeps the suffixes of `path`, since writers choose formats by them. What
+    processes that were killed have left of the same file is removed first.
 
     Raises:
         MinivessError: MV-SYSTEM-001 not writable, MV-SYSTEM-002 disk full.
@@ -55,16 +65,37 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+        _WRITTEN[path] = None
     except OSError as error:
         raise os_error(error, path) from error
     finally:
         # Where not even the folder could be made there is nothing to remove.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` whose process no longer runs."""
+    pattern = re.compile(rf"\.(\d{{1,7}})\.{re.escape(path.name)}")
+    for entry in list(path.parent.iterdir()):
+        match = pattern.fullmatch(entry.name)
+        if match and not _runs(int(match[1])):
+            entry.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def write_text(text: str, path: Path) -> None:

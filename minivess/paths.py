@@ -132,6 +132,11 @@ def figure(root: Path, name: str, suffix: str) -> Path:
     return root / "figures" / f"{name}.{suffix}"
 
 
+def digests(root: Path) -> Path:
+    """SHA-256 of every declared output, in the order of the DAG."""
+    return root / "SHA256SUMS"
+
+
 def report(root: Path) -> Path:
     """Snakemake's own HTML report."""
     return root / "report.html"
@@ -145,6 +150,11 @@ def paper_folder(root: Path) -> Path:
 def log(root: Path, *parts: str) -> Path:
     """Log of a step; never part of the digests."""
     return root.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")
+
+
+def job_graph(root: Path) -> Path:
+    """Which file was made from which, by which rule; never part of the digests."""
+    return root / "logs" / "dag.json"
 
 
 def run_provenance(root: Path, run: RunKey) -> Path:

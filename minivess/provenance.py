@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+# A container image has no repository: its build writes the commit here.
+COMMIT_VARIABLE = "MINIVESS_GIT_COMMIT"
 VERSIONED = ("torch", "monai", "torchio", "numpy", "scipy", "scikit-image", "snakemake", "mlflow")
 
 
@@ -35,16 +38,19 @@ def json_sha256(value: Any) -> str:
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, str]:
-    """Commit and whether tracked files differ from it; "unknown" outside a repository."""
+    """Commit and whether tracked files differ from it.
+
+    Outside a repository what $MINIVESS_GIT_COMMIT says, as `git describe --dirty` writes it; else
+    "unknown".
+    """
     git = shutil.which("git")
-    unknown = {"git_commit": "unknown", "git_dirty": "unknown"}
     if git is None:
-        return unknown
+        return _recorded_state()
     commit = subprocess.run(
         [git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
     )
     if commit.returncode != 0:
-        return unknown
+        return _recorded_state()
     status = subprocess.run(
         [git, "status", "--porcelain", "--untracked-files=no"],
         cwd=folder,
@@ -56,6 +62,12 @@ def git_state(folder: Path = PACKAGE) -> dict[str, str]:
         "git_commit": commit.stdout.strip(),
         "git_dirty": str(bool(status.stdout.strip())).lower(),
     }
+
+
+def _recorded_state() -> dict[str, str]:
+    commit, _, dirty = (os.environ.get(COMMIT_VARIABLE) or "unknown").partition("-")
+    # Without the suffix it may be that nobody looked.
+    return {"git_commit": commit, "git_dirty": "true" if dirty == "dirty" else "unknown"}
 
 
 def system_facts() -> dict[str, str]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from minivess import provenance
+from minivess.environment import DECIDING
 
 # What decides no result: messages, places of files, checks of config (its values are inputs).
 WITHOUT_EFFECT = frozenset(
@@ -19,7 +20,6 @@ WITHOUT_EFFECT = frozenset(
         "minivess.config.load",
         "minivess.config.schema",
         "minivess.config.stores",
-        "minivess.environment",
         "minivess.errors",
         "minivess.logs",
         "minivess.paths",
@@ -52,6 +52,12 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "export": ("minivess.steps.analyze", "export", frozenset()),
     "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
     "paper": ("minivess.steps.paper", "render", frozenset()),
+    # It lists files; what is in them is behind its inputs.
+    "digests": (
+        "minivess.steps.report",
+        "digests",
+        frozenset({"minivess.data", "minivess.metrics", "minivess.statistics"}),
+    ),
     # Each figure has its own module in addition: see `figure_digest`.
     "figure": ("minivess.steps.report", "figure", frozenset({"minivess.data.manifest"})),
 }
@@ -133,7 +139,7 @@ def _digest(step: str, modules: Iterable[str]) -> str:
     module, function, _ = STEPS[step]
     own = [ast.unparse(part) for part in _function_parts(module, function)]
     files = {name: provenance.file_sha256(path) for name in modules if (path := _path(name))}
-    return provenance.json_sha256([own, files])[:16]
+    return provenance.json_sha256([own, files, DECIDING])[:16]
 
 
 @cache

@@ -13,9 +13,10 @@ from minivess import output, paths
 from minivess.config.load import resolve, write_step_files
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
-from minivess.data.sources import list_cases, source_files
+from minivess.data.sources import list_cases, made_files, source_files
 from minivess.errors import MinivessError, nearest
 from minivess.tracking.address import sqlite_path, tracking_uri
+from minivess.training.distributed import check_shares
 from minivess.types import RunKey
 
 
@@ -57,13 +58,17 @@ def resolve_checked(config: Mapping[str, Any], base: Path) -> Experiment:
     return experiment
 
 
-def plan_experiment(config: Mapping[str, Any], base: Path, dry_run: bool = False) -> Plan:
+def plan_experiment(
+    config: Mapping[str, Any], base: Path, dry_run: bool = False, main: bool = True
+) -> Plan:
     """Resolve the experiment, lock it, list its files and write the config of each step.
 
     Args:
         config: Snakemake's config: `experiment` and overrides.
         base: the project's folder.
         dry_run: hold no lock and change nothing but the steps' config.
+        main: not the process of one job on a cluster, which the main process has started, and
+            which has locked the experiment and written the steps' config.
 
     Raises:
         MinivessError: whatever is wrong with config, source or results folder; MV-STATE-004
@@ -71,38 +76,40 @@ def plan_experiment(config: Mapping[str, Any], base: Path, dry_run: bool = False
     """
     experiment = resolve_checked(config, base)
     root = paths.experiment_folder(experiment.name)
-    if os.environ.get(LOCK_VARIABLE) != str(root.resolve()):
+    if main and os.environ.get(LOCK_VARIABLE) != str(root.resolve()):
         # Not the report, which Snakemake makes from inside the run that holds the lock.
         hold_lock(root)
         if dry_run:
             release_locks()
-    write_step_files(experiment, root / "config")
-    if not dry_run:
-        forget_missing_store(root)
+    if main:
+        write_step_files(experiment, root / "config")
+        if not dry_run:
+            forget_missing_store(root)
     cases = list_cases(experiment, root)
     own = source_files(experiment, root)
-    files = [path for case in cases for path in (case.image, case.label)]
     folds_file = experiment.folds.folds_file
     return Plan(
         experiment,
         root,
         tuple(case.case for case in cases),
         tuple(own),
-        tuple(path for path in files if root / "data" in path.parents),
+        tuple(made_files(experiment, root)),
         len(read_folds_file(Path(folds_file))) if folds_file else experiment.folds.n_folds,
     )
 
 
 def check_uses(experiment: Experiment) -> None:
-    """Raise for a loss, architecture or metric that does not exist, before anything runs.
+    """Raise for what no step could do, before anything runs.
 
     Raises:
-        MinivessError: MV-CONFIG-003.
+        MinivessError: MV-CONFIG-003 a loss, architecture or metric that does not exist,
+            MV-CONFIG-004 batches that the devices cannot share.
     """
     from minivess.losses import LOSSES
     from minivess.metrics import METRICS
     from minivess.models import ADAPTERS
 
+    check_shares(experiment.patches, experiment.compute.devices)
     wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
     models = experiment.models.values()
     wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
@@ -129,11 +136,23 @@ def gpu_count(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
-def job_threads(experiment: Experiment, cores: int) -> int:
-    """Cores that one training or prediction reserves: all, where it has the GPU to itself."""
-    if experiment.compute.device != "cpu" and gpu_count() > 0:
+def job_threads(experiment: Experiment, cores: int | None, processes: int = 1) -> int:
+    """Cores that one training or prediction reserves: all, where it has the GPU to itself.
+
+    How many it computes with is `compute.threads` alone: that number decides the bytes.
+
+    Args:
+        experiment: its section `compute` counts.
+        cores: of this machine; None where another one computes, on which nothing but what is asked
+            for is there.
+        processes: that compute side by side.
+    """
+    compute = experiment.compute
+    if cores is None:
+        return processes * (compute.threads + compute.workers)
+    if compute.device != "cpu" and gpu_count() > 0:
         return cores
-    return experiment.compute.threads
+    return processes * compute.threads
 
 
 LOCK_VARIABLE = "MINIVESS_LOCKED"

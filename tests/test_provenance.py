@@ -65,10 +65,36 @@ def test_outside_of_git_and_without_git_the_state_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = {"git_commit": "unknown", "git_dirty": "unknown"}
+    monkeypatch.delenv("MINIVESS_GIT_COMMIT", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state(tmp_path) == unknown
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(PACKAGE) == unknown
+
+
+@pytest.mark.parametrize(
+    ("recorded", "commit", "dirty"),
+    [("0123abc", "0123abc", "unknown"), ("0123abc-dirty", "0123abc", "true")],
+)
+def test_a_container_knows_the_commit_it_was_built_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str, commit: str, dirty: str
+) -> None:
+    monkeypatch.setenv("MINIVESS_GIT_COMMIT", recorded)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state(tmp_path) == {"git_commit": commit, "git_dirty": dirty}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(PACKAGE)["git_commit"] == commit
+
+
+def test_a_repository_counts_more_than_what_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIVESS_GIT_COMMIT", "0123abc")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "a").write_text("1", encoding="utf-8")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    assert len(git_state(tmp_path)["git_commit"]) == 40
 
 
 def test_system_facts_name_the_versions_of_what_computes() -> None:

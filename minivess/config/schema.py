@@ -177,8 +177,13 @@ class ComputeConfig(Section):
         description="strict: float32; fast: bfloat16 autocast where the device has it",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: Count = Field(1, description="CPU threads of one training or prediction")
-    workers: int = Field(0, ge=0, description="processes that prepare patches; 0: in the trainer")
+    threads: Count = Field(1, description="CPU threads of each process that trains or predicts")
+    workers: int = Field(
+        0, ge=0, description="processes that prepare patches for a trainer; 0: in it"
+    )
+    devices: Count = Field(
+        1, description="devices that share the training of one fold, a process for each"
+    )
 
 
 class InferenceConfig(Section):

@@ -181,3 +181,17 @@ def source_files(experiment: Experiment, root: Path) -> list[Path]:
     volumes = [volume for case in cases for volume in (case.image, case.label)]
     files = {file for volume in volumes for file in data_files(volume)}
     return sorted(file for file in (*lists, *files) if file.is_file())
+
+
+def made_files(experiment: Experiment, root: Path) -> list[Path]:
+    """Volumes that the phantom or the unpacking makes, rather than the user.
+
+    Args:
+        experiment: with the sections data and phantom.
+        root: results folder of the experiment.
+
+    Raises:
+        MinivessError: as `list_cases`.
+    """
+    files = [path for case in list_cases(experiment, root) for path in (case.image, case.label)]
+    return [path for path in files if root / "data" in path.parents]

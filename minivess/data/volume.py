@@ -208,6 +208,7 @@ def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
         MinivessError: MV-SYSTEM-001, MV-SYSTEM-002, see `minivess.output.replacing`.
         ValueError: array and geometry differ in shape, or the path has another ending.
     """
+    import deflate
     import nibabel as nib
 
     suffix = volume_suffix(path)
@@ -223,8 +224,5 @@ def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
     image.header.set_xyzt_units("mm" if geometry.unit_um == UM_PER_UNIT["mm"] else "micron")
     data = image.to_bytes()
     with replacing(path) as temporary, temporary.open("wb") as handle:
-        if suffix == ".nii":
-            handle.write(data)
-        else:
-            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=handle, mtime=0) as packed:
-                packed.write(data)
+        # Not Python's gzip: its bytes are those of whichever zlib the interpreter was built with.
+        handle.write(data if suffix == ".nii" else deflate.gzip_compress(data, 6))

@@ -45,6 +45,7 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": FONT_SIZE,
     "legend.frameon": False,
     "lines.linewidth": 1.0,
+    "pdf.compression": 0,  # by the interpreter's zlib, whose bytes are not the same everywhere
     "pdf.fonttype": 42,
     "svg.fonttype": "path",  # outlines, so that it looks the same without the font
     "svg.hashsalt": "minivess",

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from minivess.workflow import plan_experiment
 
 SNAKEFILE = Path("Snakefile")
 GRACE_S = 20.0
-TARGETS = ("all", "results", "report", "paper")
+TARGETS = ("all", "results", "digests", "report", "paper")
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,25 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
     return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
 
 
-def run(asked: Request) -> int:
+def run(
+    asked: Request, working: Path = Path(), environment: Mapping[str, str] | None = None
+) -> int:
     """Run Snakemake; its exit status, or that of the first failed step's error.
 
     The child has a process group of its own: an interrupt reaches every job, and none is left.
+
+    Args:
+        asked: what for.
+        working: the folder to run it in.
+        environment: its environment variables; none: ours.
     """
+    root = working / asked.root
     if not asked.dry_run:
-        for record in _error_records(asked.root):
+        for record in _error_records(root):
             record.unlink()
-    process = subprocess.Popen(asked.command(), start_new_session=True)
+    process = subprocess.Popen(
+        asked.command(), cwd=working, env=environment, start_new_session=True
+    )
     try:
         status = process.wait()
     except BaseException:
@@ -134,10 +144,26 @@ def run(asked: Request) -> int:
         return status
     if status == 0 and not asked.targets:
         say(f"everything is in {asked.root}; `just summary {asked.name}` prints the table")
-    failures = [json.loads(path.read_text(encoding="utf-8")) for path in _error_records(asked.root)]
+    failures = [_failure(path) for path in _error_records(root)]
     for failure in failures:
         say("\n" + failure["text"])
     return int(failures[0]["status"]) if failures and status != 0 else status
+
+
+def _failure(record: Path) -> dict[str, Any]:
+    """The error that a step has left; on a full disk it could only begin the file."""
+    try:
+        failure: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        error = MinivessError(
+            "MV-SYSTEM-002",
+            what="the disk is full",
+            where=str(record),
+            found="a step could not write there why it failed",
+            fix="free some space and run the same command again; it goes on where it stopped",
+        )
+        return {"code": error.code, "status": error.exit_status, "text": str(error)}
+    return failure
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:

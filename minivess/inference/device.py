@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivess.config.schema import ComputeConfig
+from minivess.environment import choose_kernels
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
@@ -31,15 +32,25 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def choose_device(config: ComputeConfig) -> tuple[torch.device, Decision]:
+def choose_device(
+    config: ComputeConfig, local_rank: int | None = None
+) -> tuple[torch.device, Decision]:
     """The device to compute on.
 
+    Args:
+        config: device, and number of devices where several share a training.
+        local_rank: number of this process among those on this machine that share a training; None
+            for one that computes alone.
+
     Raises:
-        MinivessError: MV-SYSTEM-003 not there, MV-CONFIG-002 not a device.
+        MinivessError: MV-SYSTEM-003 not there, MV-CONFIG-002 not a device, MV-CONFIG-004 one device
+            named for several processes.
     """
     import torch
 
     wanted = config.device
+    if local_rank is not None and wanted != "cpu":
+        return _own_device(config, local_rank)
     if wanted == "auto":
         if torch.cuda.is_available():
             name = torch.cuda.get_device_name(0)
@@ -66,6 +77,49 @@ def choose_device(config: ComputeConfig) -> tuple[torch.device, Decision]:
     return device, Decision("sys_device", str(device), "set in the config")
 
 
+def check_devices(config: ComputeConfig) -> None:
+    """Raise where there are not as many devices as are to share a training; no GPU is touched.
+
+    Raises:
+        MinivessError: MV-SYSTEM-003 too few, MV-CONFIG-004 one device named for several processes.
+    """
+    import torch
+
+    if config.device == "cpu":
+        return
+    if config.device not in ("auto", "cuda"):
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what=f"compute.device={config.device} and compute.devices={config.devices} contradict",
+            where="config compute.device",
+            found=config.device,
+            expected="auto, cuda or cpu: which GPU is for each process to choose",
+            fix="set device to auto; CUDA_VISIBLE_DEVICES says which GPUs there are",
+        )
+    count = torch.cuda.device_count()
+    if count < config.devices:
+        raise MinivessError(
+            "MV-SYSTEM-003",
+            what="there are fewer GPUs than compute.devices",
+            where="config compute.devices",
+            found=f"{count} CUDA device(s)",
+            expected=f"{config.devices}",
+            fix=f"set compute.devices={max(1, count)}, or compute.device=cpu to share the training "
+            "among processes on the CPU",
+        )
+
+
+def _own_device(config: ComputeConfig, local_rank: int) -> tuple[torch.device, Decision]:
+    """The GPU of one of the processes that share a training."""
+    import torch
+
+    check_devices(config)
+    name = torch.cuda.get_device_name(local_rank)
+    value = f"cuda:{local_rank}"
+    reason = f"{config.device}: {name}, one of {config.devices} that share the training"
+    return torch.device("cuda", local_rank), Decision("sys_device", value, reason)
+
+
 def choose_precision(
     config: ComputeConfig, device: torch.device
 ) -> tuple[torch.dtype | None, Decision]:
@@ -80,14 +134,28 @@ def choose_precision(
     return None, Decision("sys_precision", "float32", "profile fast, but no bfloat16 on the device")
 
 
-def prepare_torch(config: ComputeConfig) -> None:
-    """Fix the number of threads and choose deterministic kernels, for the whole process."""
-    import os
-
+def choose_cpu_kernels(config: ComputeConfig) -> Decision:
+    """Which of torch's CPU kernels run: what decides whether another CPU gives the same bytes."""
     import torch
 
+    found = torch.backends.cpu.get_cpu_capability()
+    if config.profile == "fast":
+        return Decision("sys_cpu_kernels", found, "profile fast: the widest that the CPU has")
+    if found == "AVX2":
+        return Decision("sys_cpu_kernels", found, "profile strict: what all x86-64 CPUs have")
+    reason = "profile strict, but not the AVX2 kernels: other bytes than on CPUs that have them"
+    return Decision("sys_cpu_kernels", found, reason)
+
+
+def prepare_torch(config: ComputeConfig) -> None:
+    """Fix the number of threads and choose kernels, for the whole process; before torch loads."""
+    import os
+
+    choose_kernels(config.profile)
     # cuBLAS needs this before its first call to be deterministic.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    import torch
+
     torch.set_num_threads(config.threads)
     # The same as use_deterministic_algorithms(True), which imports the compiler as well (1.5 s).
     torch.set_deterministic_debug_mode("error")

@@ -1,4 +1,4 @@
-"""The steps that show: figures."""
+"""The last steps: figures, digests."""
 
 from __future__ import annotations
 
@@ -84,3 +84,12 @@ def qualitative_slices(
             )
         )
     return tuple(slices)
+
+
+def digests(root: Path) -> None:
+    """Write SHA256SUMS over every declared output."""
+    from minivess.reproducibility.digests import write_digests
+
+    written, unrecorded = write_digests(root)
+    note = f"; no job has recorded {unrecorded} of them" if unrecorded else ""
+    say(f"digests of {len(written)} files in {paths.digests(root)}{note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from minivess.logs import say
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
+    from minivess.config.schema import Experiment
     from minivess.tracking.mlflow_log import OpenRun
+    from minivess.training.distributed import Team
 
 
 def train(root: Path, key: RunKey, progress: str) -> None:
@@ -20,17 +23,50 @@ def train(root: Path, key: RunKey, progress: str) -> None:
 
     MLflow sees it live. Its status is FINISHED, FAILED or KILLED when the process ends, whatever
     ended it short of SIGKILL; after that the next start goes on with the same MLflow run.
+
+    Where several devices share the training, a process is started for each; one that torchrun has
+    started takes its part.
     """
+    from minivess.inference.device import check_devices, choose_device, prepare_torch
+    from minivess.training.distributed import ALONE, check_shares, check_team, joined, team_of
+    from minivess.training.launch import reporting, start_team
+
+    team = team_of(os.environ)
+    with reporting(team):
+        experiment = load_step(paths.step_config(root, f"train-{key.model}"))
+        compute = experiment.compute
+        prepare_torch(compute)
+        if compute.devices > 1 and team == ALONE:
+            check_shares(experiment.patches, compute.devices)
+            check_devices(compute)
+            start_team(compute, _command(root, key, progress))
+            return
+        check_team(compute, team)
+        with joined(team, choose_device(compute, team.device_number)[0]):
+            _train_here(experiment, root, key, team, progress)
+
+
+def _command(root: Path, key: RunKey, progress: str) -> list[str]:
+    """Arguments of the `minivess` that takes part in this training."""
+    below = root.is_relative_to(paths.RESULTS)
+    experiment = root.relative_to(paths.RESULTS) if below else root.resolve()
+    words = ["train", "--experiment", str(experiment), "--model", key.model, "--loss", key.loss]
+    return [*words, "--seed", str(key.seed), "--fold", str(key.fold), "--progress", progress]
+
+
+def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, progress: str) -> None:
+    """The training in this process; of a team only one writes and speaks."""
     from minivess.data.folds import read_folds
-    from minivess.inference.device import prepare_torch
     from minivess.tracking import mlflow_log
     from minivess.training.progress import EpochRow, progress_table
     from minivess.training.run import plan_run, write_run
     from minivess.training.trainer import fit
 
-    experiment = load_step(paths.step_config(root, f"train-{key.model}"))
-    prepare_torch(experiment.compute)
-    plan = plan_run(experiment, key, read_folds(paths.folds(root)), root)
+    plan = plan_run(experiment, key, read_folds(paths.folds(root)), root, team)
+    state = paths.training_state(root, plan.state_key)
+    if not team.leads:
+        fit(plan.task, state, lambda row: None)
+        return
     for decision in plan.decisions:
         say(f"{decision.name} = {decision.value} ({decision.reason})")
     run = paths.run_folder(root, key)
@@ -39,7 +75,6 @@ def train(root: Path, key: RunKey, progress: str) -> None:
     git = {f"minivess.{name}": value for name, value in provenance.git_state().items()}
     output.write_json({"params": machine, "tags": git}, paths.run_provenance(root, key))
     tags = {"minivess.config_digest": plan.config_digest, "minivess.run_folder": str(run)}
-    state = paths.training_state(root, plan.state_key)
     handle = mlflow_log.open_run(
         mlflow_log.tracking_uri(),
         experiment.name,

@@ -15,10 +15,17 @@ from minivess.config.schema import Experiment
 from minivess.data.folds import Fold, Folds
 from minivess.data.preprocess import CASE, PreparedCase, open_case
 from minivess.errors import MinivessError
-from minivess.inference.device import Decision, choose_device, choose_precision
+from minivess.inference.device import (
+    Decision,
+    choose_cpu_kernels,
+    choose_device,
+    choose_precision,
+)
 from minivess.losses import build_loss
 from minivess.models import build_adapter
 from minivess.statistics import tables
+from minivess.training import shared_memory
+from minivess.training.distributed import ALONE, Team, check_shares, check_team
 from minivess.training.trainer import TrainingResult, TrainingTask
 from minivess.types import RunKey, Spacing
 
@@ -54,7 +61,9 @@ def typical_spacing(cases: Sequence[PreparedCase]) -> Spacing:
     return float(x), float(y), float(z)
 
 
-def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> PlannedRun:
+def plan_run(
+    experiment: Experiment, key: RunKey, folds: Folds, root: Path, team: Team = ALONE
+) -> PlannedRun:
     """Open the cases of a run and derive everything that is derived.
 
     Args:
@@ -62,25 +71,24 @@ def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> P
         key: model, loss, seed, fold.
         folds: the folds.
         root: results folder of the experiment.
+        team: the processes that share the training.
 
     Raises:
-        MinivessError: MV-CONFIG-003 unknown model, loss or fold, MV-STATE-002 not preprocessed,
-            MV-SYSTEM-003 device.
+        MinivessError: MV-CONFIG-003 unknown model, loss or fold, MV-CONFIG-004 number of devices,
+            MV-STATE-002 not preprocessed, MV-SYSTEM-003 device, MV-SYSTEM-005 shared memory too
+            small for the workers.
     """
-    if key.model not in experiment.models or not 0 <= key.fold < len(folds.folds):
-        raise MinivessError(
-            "MV-CONFIG-003",
-            what=f"there is no run {key}",
-            where=experiment.name,
-            found=f"models {sorted(experiment.models)}, {len(folds.folds)} folds",
-            fix="choose one of those",
-        )
+    _check_key(experiment, key, folds)
+    check_team(experiment.compute, team)
+    check_shares(experiment.patches, team.size)
     fold = folds.folds[key.fold]
     train = [open_case(paths.preprocessed_case(root, case)) for case in fold.train]
     selection = [open_case(paths.preprocessed_case(root, case)) for case in fold.selection]
     adapter = build_adapter(experiment.models[key.model], typical_spacing(train))
-    device, device_decision = choose_device(experiment.compute)
+    device, device_decision = choose_device(experiment.compute, team.device_number)
     _, precision_decision = choose_precision(experiment.compute, device)
+    free = shared_memory.free_bytes()
+    shared_memory.check_shared_memory(experiment.patches, experiment.compute, free)
     task = TrainingTask(
         adapter=adapter,
         loss=build_loss(key.loss, experiment.loss),
@@ -92,6 +100,7 @@ def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> P
         augment=experiment.augment,
         training=experiment.training,
         compute=experiment.compute,
+        team=team,
     )
     config_digest, run_digest = _digests(experiment, key, fold, precision_decision.value, root)
     derived = tuple(
@@ -105,8 +114,19 @@ def plan_run(experiment: Experiment, key: RunKey, folds: Folds, root: Path) -> P
         run_digest,
         config_digest,
         run_params(experiment, key, fold, task),
-        (device_decision, precision_decision, *derived),
+        (device_decision, precision_decision, choose_cpu_kernels(experiment.compute), *derived),
     )
+
+
+def _check_key(experiment: Experiment, key: RunKey, folds: Folds) -> None:
+    if key.model not in experiment.models or not 0 <= key.fold < len(folds.folds):
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no run {key}",
+            where=experiment.name,
+            found=f"models {sorted(experiment.models)}, {len(folds.folds)} folds",
+            fix="choose one of those",
+        )
 
 
 def _digests(
@@ -116,6 +136,8 @@ def _digests(
     config = experiment.model_dump(mode="json")
     # Device and workers change how a run is computed, not which run it is.
     config["compute"] = {"precision": precision, "threads": experiment.compute.threads}
+    if experiment.compute.devices > 1:  # their number changes the rounding, as that of threads
+        config["compute"]["devices"] = experiment.compute.devices
     config_digest = provenance.json_sha256(config)
     cases = {
         case: provenance.file_sha256(paths.preprocessed_case(root, case) / CASE)

@@ -26,6 +26,14 @@ from minivess.training.checkpoint import (
     remove_half_written,
     save_checkpoint,
 )
+from minivess.training.distributed import (
+    ALONE,
+    Team,
+    check_network,
+    gathered,
+    interleaved,
+    sum_gradients,
+)
 from minivess.training.progress import EpochRow, clock
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ class TrainingTask:
     augment: AugmentConfig
     training: TrainingConfig
     compute: ComputeConfig
+    team: Team = ALONE
 
 
 @dataclass(frozen=True)
@@ -101,13 +110,18 @@ class _EpochPatches:
 
 
 def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of an epoch: images (B, 1, x, y, z) and labels, in a fixed order."""
+    """Batches of an epoch: images (B, 1, x, y, z) and labels, in a fixed order.
+
+    Of a team each process gets its share of every batch.
+    """
     import torch
 
     patches: Any = _EpochPatches(task, epoch)
+    indices, size = range(len(patches)), task.patches.batch_size
+    firsts = range(0, len(patches), size)
     loader = torch.utils.data.DataLoader(
         patches,
-        batch_size=task.patches.batch_size,
+        batch_sampler=[list(task.team.share(indices[first : first + size])) for first in firsts],
         num_workers=task.compute.workers,
         # Forked workers share the memory maps and need no pickle of the task.
         multiprocessing_context="fork" if task.compute.workers else None,
@@ -118,10 +132,13 @@ def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torc
 
 
 def selection_dice(task: TrainingTask, network: torch.nn.Module) -> float:
-    """Mean Dice of the selection cases at probability 0.5; 1 for two empty masks."""
-    _, precision = _compute(task)
+    """Mean Dice of the selection cases at probability 0.5; 1 for two empty masks.
+
+    The processes of a team have a part of the cases each, and all have the result.
+    """
+    device, precision = _compute(task)
     scores = []
-    for case in task.selection:
+    for case in task.selection[task.team.rank :: task.team.size]:
         probability = predict_probability(
             network,
             np.asarray(case.image),
@@ -133,11 +150,11 @@ def selection_dice(task: TrainingTask, network: torch.nn.Module) -> float:
         mask, label = probability > 0.5, np.asarray(case.label) > 0
         total = int(mask.sum()) + int(label.sum())
         scores.append(2.0 * int((mask & label).sum()) / total if total else 1.0)
-    return float(np.mean(scores))
+    return float(np.mean(interleaved(scores, len(task.selection), task.team, device)))
 
 
 def _compute(task: TrainingTask) -> tuple[torch.device, torch.dtype | None]:
-    device, _ = choose_device(task.compute)
+    device, _ = choose_device(task.compute, task.team.device_number)
     return device, choose_precision(task.compute, device)[0]
 
 
@@ -148,6 +165,8 @@ def train_epoch(
     import torch
 
     device, precision = _compute(task)
+    team = task.team
+    other = () if team.leads else (team.rank,)
     per_epoch = math.ceil(task.patches.patches_per_epoch / task.patches.batch_size)
     steps = per_epoch * task.training.epochs
     network.train()
@@ -159,14 +178,16 @@ def train_epoch(
         images, labels = batch[0].to(device), batch[1].to(device)
         # Dropout, where a network has it, draws from the global generator.
         with (
-            torch_seeded(task.seed, "forward", task.fold, epoch, index),
+            torch_seeded(task.seed, "forward", task.fold, epoch, index, *other),
             torch.autocast(device.type, dtype=precision, enabled=precision is not None),
         ):
             heads = task.adapter.heads(network(images))
+        heads, labels = [gathered(head, team) for head in heads], gathered(labels, team)
         weighted = zip(head_weights(len(heads)), heads, strict=True)
         loss = torch.stack([weight * task.loss(head, labels) for weight, head in weighted]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        sum_gradients(network.parameters(), team)
         torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
         optimizer.step()
         total += _finite(float(loss.detach()), task, epoch)
@@ -201,7 +222,8 @@ def fit(
 
     Raises:
         MinivessError: MV-PATCH-... patch size, MV-STATE-003 checkpoint, MV-SYSTEM-... disk,
-            MV-TRAIN-001 the training diverged.
+            MV-TRAIN-001 the training diverged, MV-TRAIN-002 another process of the team has ended,
+            MV-CONFIG-004 a network that cannot be shared.
     """
     import torch
 
@@ -211,12 +233,18 @@ def fit(
     device, _ = _compute(task)
     with torch_seeded(task.seed, "weights", task.fold):
         network = task.adapter.build().to(device)
+    check_network(network, task.team)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=task.training.learning_rate,
         weight_decay=task.training.weight_decay,
+        # Its square root is the CPU's own; the other ones use MKL's, which approximates by an
+        # instruction whose result is not the same on all CPUs.
+        fused=True,
     )
-    remove_half_written(state_folder)
+    if task.team.leads:
+        remove_half_written(state_folder)
+    # All of a team read it: none can write the next one before all have taken a step.
     state = load_checkpoint(state_folder, network, optimizer) or TrainingState()
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
         begin = clock()
@@ -226,7 +254,8 @@ def fit(
             dice = selection_dice(task, network)
             row = replace(row, selection_dice=dice, is_best=dice > state.best_dice)
         _advance(state, row, network)
-        save_checkpoint(state_folder, state, network, optimizer)
+        if task.team.leads:
+            save_checkpoint(state_folder, state, network, optimizer)
         on_epoch(replace(row, seconds=clock() - begin))
     return TrainingResult(state.best_weights, state.best_epoch, state.best_dice, state.history)
 

@@ -42,6 +42,7 @@ from minivess.models import ADAPTERS
 from minivess.models.dynunet import DynUNetAdapter
 from minivess.statistics import tables
 from minivess.steps import analyze, data, report
+from minivess.training.distributed import Team
 from minivess.training.run import PlannedRun, plan_run
 from minivess.training.trainer import (
     TrainingResult,
@@ -52,7 +53,7 @@ from minivess.training.trainer import (
     train_epoch,
 )
 from minivess.types import RunKey
-from minivess.workflow import Plan, job_threads, plan_experiment
+from minivess.workflow import Plan, check_uses, job_threads, plan_experiment
 
 SHAPE = (16, 16, 8)
 CASES = [f"phantom_{number:03d}" for number in range(1, 7)]
@@ -658,6 +659,23 @@ def compute_workers(lab: Lab) -> None:
     assert torch.equal(patches[0], patches[1])
 
 
+def compute_devices(lab: Lab) -> None:
+    digests, shares = set(), []
+    for count in (1, 2):
+        root = lab.root(devices=count)
+        experiment = load_step(paths.step_config(root, "train-dynunet"))
+        team = Team(0, count, 0)
+        planned = plan_run(experiment, RUN, read_folds(paths.folds(root)), root, team)
+        digests.add(planned.run_digest)
+        shares.append(next(batches(planned.task, 1))[0].shape[0])
+    assert len(digests) == 2
+    assert shares == [2, 1]
+    with pytest.raises(MinivessError, match=r"compute\.devices=2"):
+        lab.planned(devices=2)  # a process alone
+    with pytest.raises(MinivessError, match=r"patches\.batch_size=3"):
+        check_uses(lab.experiment(devices=3))  # said before anything runs
+
+
 # inference
 
 
@@ -861,6 +879,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("compute", "device"): compute_device,
     ("compute", "threads"): compute_threads,
     ("compute", "workers"): compute_workers,
+    ("compute", "devices"): compute_devices,
     ("inference", "window_size"): inference_window_size,
     ("inference", "overlap"): inference_overlap,
     ("inference", "window_batch"): inference_window_batch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 from pathlib import Path
 
@@ -425,3 +426,12 @@ def test_real_nifti_headers():
 @needs_volumes
 def test_octa_declares_no_spacing():
     assert read_volume(SHARED / "octa" / "OCTA-Data.tif").affine is None
+
+
+def test_compressed_bytes_are_the_same_whatever_zlib_the_interpreter_has(tmp_path: Path) -> None:
+    mask = (np.indices((16, 16, 8)).sum(axis=0) % 5 == 0).astype(np.uint8)
+    path = tmp_path / "mask.nii.gz"
+    write_volume(mask, path, Geometry(mask.shape, np.diag([1.0, 1.0, 5.0, 1.0])))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == (
+        "2c509df8a0da146d71697d7cc67ab4c12325c3efb5927c4071a4f5593874abe9"
+    )

@@ -48,6 +48,7 @@ def test_files_say_nothing_about_time_or_version(tmp_path: Path) -> None:
     assert "dc:date" not in svg
     assert "Größe" in svg
     assert b"CreationDate" not in pdf
+    assert b"FlateDecode" not in pdf  # not by the interpreter's own zlib
     assert b"Software" not in png
     assert b"/FontFile2" in pdf  # the TrueType font is embedded
 

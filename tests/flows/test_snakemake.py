@@ -93,13 +93,16 @@ def test_outside_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 class Failing(Request):
     """Asks for a process that fails as a step does."""
 
+    def record(self) -> str:
+        text = "MV-DATA-017: what went wrong"
+        return json.dumps({"code": "MV-DATA-017", "status": 3, "text": text})
+
     def command(self) -> list[str]:
-        record = {"code": "MV-DATA-017", "status": 3, "text": "MV-DATA-017: what went wrong"}
         code = (
             "import pathlib, sys\n"
             f"path = pathlib.Path({str(self.root / 'logs' / 'accept.error.json')!r})\n"
             "path.parent.mkdir(parents=True, exist_ok=True)\n"
-            f"path.write_text({json.dumps(record)!r})\n"
+            f"path.write_text({self.record()!r})\n"
             "sys.exit(1)\n"
         )
         return [sys.executable, "-c", code]
@@ -111,6 +114,17 @@ def test_the_status_is_that_of_the_failed_step(folder: Path) -> None:
     stale.write_text('{"code": "MV-TRACK-001", "status": 6, "text": ""}', encoding="utf-8")
     assert run(Failing("small.yaml", "small", {}, (), "1", dry_run=False)) == 3
     assert not stale.exists()
+
+
+class FailingOnAFullDisk(Failing):
+    """Asks for a process whose error does not fit on the disk."""
+
+    def record(self) -> str:
+        return super().record()[:10]
+
+
+def test_an_error_that_could_not_be_written_is_a_full_disk(folder: Path) -> None:
+    assert run(FailingOnAFullDisk("small.yaml", "small", {}, (), "1", dry_run=False)) == 4
 
 
 def test_a_group_ends_with_its_children() -> None:

@@ -49,6 +49,39 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     assert caught.value.exit_status == 4
 
 
+def test_fewer_gpus_than_devices_are_refused() -> None:
+    for device in ("auto", "cuda"):
+        with pytest.raises(MinivessError) as caught:
+            choose_device(ComputeConfig(device=device, devices=99), local_rank=0)
+        assert caught.value.code == "MV-SYSTEM-003"
+        assert caught.value.where == "config compute.devices"
+        assert caught.value.expected == "99"
+
+
+def test_several_processes_cannot_be_told_one_gpu() -> None:
+    with pytest.raises(MinivessError) as caught:
+        choose_device(ComputeConfig(device="cuda:1", devices=2), local_rank=0)
+    assert caught.value.code == "MV-CONFIG-004"
+
+
+def test_several_processes_can_share_a_training_on_the_cpu() -> None:
+    device, decision = choose_device(ComputeConfig(device="cpu", devices=2), local_rank=1)
+    assert device.type == "cpu"
+    assert decision.reason == "set in the config"
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    # Where there are no GPUs, what torch says about them is made up; the choice is not.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
+    for device in ("auto", "cuda"):
+        config = ComputeConfig(device=device, devices=2)
+        assert [str(choose_device(config, rank)[0]) for rank in (0, 1)] == ["cuda:0", "cuda:1"]
+        assert choose_device(config, 1)[1].value == "cuda:1"
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

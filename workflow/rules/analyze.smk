@@ -38,6 +38,8 @@ rule evaluate:
         paths.case_metrics(RUN, "{case}"),
     log:
         paths.log(ROOT, "evaluate", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
+    resources:
+        **needs("evaluate"),
     params:
         code=step_digest("evaluate"),
     message:
@@ -56,6 +58,8 @@ rule baseline:
         paths.baseline(ROOT),
     log:
         paths.log(ROOT, "baseline"),
+    resources:
+        **needs("baseline"),
     params:
         code=step_digest("baseline"),
     message:

@@ -18,6 +18,8 @@ if PHANTOM:
             PLAN.made_files,
         log:
             paths.log(ROOT, "phantom"),
+        resources:
+            **needs("phantom"),
         params:
             code=step_digest("phantom"),
         message:
@@ -35,6 +37,8 @@ if PLAN.made_files and not PHANTOM:
             PLAN.made_files,
         log:
             paths.log(ROOT, "unpack"),
+        resources:
+            **needs("unpack"),
         params:
             code=step_digest("unpack"),
         message:
@@ -51,6 +55,8 @@ rule manifest:
         paths.manifest(ROOT),
     log:
         paths.log(ROOT, "manifest"),
+    resources:
+        **needs("manifest"),
     params:
         code=step_digest("manifest"),
     message:
@@ -70,6 +76,8 @@ rule validate:
         ),
     log:
         paths.log(ROOT, "validate"),
+    resources:
+        **needs("validate"),
     params:
         code=step_digest("validate"),
     message:
@@ -103,6 +111,8 @@ rule preprocess:
         prepared("{case}"),
     log:
         paths.log(ROOT, "preprocess", "{case}"),
+    resources:
+        **needs("preprocess"),
     params:
         code=step_digest("preprocess"),
     message:

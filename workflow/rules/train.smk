@@ -5,6 +5,13 @@ RUN_OPTIONS = (
 )
 
 
+def job_threads(processes=1):
+    """Asked when a job is planned: until then it is not known which machine will run it."""
+    return lambda wildcards: wf.job_threads(
+        PLAN.experiment, None if workflow.non_local_exec else workflow.cores, processes
+    )
+
+
 def cases_of_fold(wildcards):
     """Preprocessed cases that a run trains and selects on."""
     checkpoints.folds.get()
@@ -25,7 +32,9 @@ rule train:
         paths.log(ROOT, "train", "{model}-{loss}-seed{seed}-fold{fold}"),
     benchmark:
         ROOT / "benchmarks/train/{model}-{loss}-seed{seed}-fold{fold}.tsv"
-    threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    threads: job_threads(PLAN.experiment.compute.devices)
+    resources:
+        **needs("train"),
     params:
         code=step_digest("train"),
     message:
@@ -47,7 +56,9 @@ rule predict:
         paths.probability(RUN, "{case}"),
     log:
         paths.log(ROOT, "predict", "{model}-{loss}-seed{seed}-fold{fold}-{case}"),
-    threads: wf.job_threads(PLAN.experiment, workflow.cores or 1)
+    threads: job_threads()
+    resources:
+        **needs("predict"),
     params:
         code=step_digest("predict"),
     message:

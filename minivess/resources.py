@@ -1,0 +1,265 @@
+"""Memory, time and GPUs that the jobs of a rule ask a cluster for, derived from the experiment.
+
+Each estimate is a cost that was measured on one core of a 2-core x86-64 machine, with a margin
+(`docs/how-to/run-on-a-cluster.md` has the measurements). A job that is killed for want of memory or
+time asks for twice as much in its second attempt, three times in its third. On one machine nothing
+of this limits anything, unless Snakemake is given limits (`--resources mem_mb=...`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from minivess import paths
+from minivess.config.schema import Experiment, InferenceConfig, LossConfig, ModelConfig
+from minivess.types import Shape
+from minivess.workflow import Plan, gpu_count
+
+type Resource = Callable[[Any, int], int]
+
+MEMORY_MARGIN = 1.5
+TIME_MARGIN = 4.0
+SHORTEST_MINUTES = 10
+# Snakemake starts itself twice around the step of a cluster's job.
+SNAKEMAKE_MB = 450
+# Before a manifest tells the shapes: the largest volume of MiniVess.
+LARGEST_SHAPE: Shape = (512, 512, 110)
+
+# Without volumes and patches: a training, which also talks to MLflow; a prediction; each process
+# that prepares patches.
+TRAIN_MB, PREDICT_MB, WORKER_MB = 1050, 700, 200
+# What a process of torch has in the machine's memory for the GPU: CUDA's context and libraries.
+CUDA_MB = 3000
+# A GPU is taken to be at least as fast as this many cores of a CPU.
+GPU_SPEED = 10.0
+TORCH_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job costs: a part that no volume changes, and a part for each voxel."""
+
+    mb: float
+    bytes_per_voxel: float
+    seconds: float
+    seconds_per_megavoxel: float
+    cases: Literal["one", "all"]  # one: that of its wildcard; all: one after the other
+
+
+# Measured: volumes of 8 thousand and of 4 million voxels. Where imports had hidden what so few
+# voxels need (all but the phantom and evaluate), 30 bytes and half a second are taken.
+COSTS: dict[str, Cost] = {
+    "phantom": Cost(90, 160, 1, 2, "all"),
+    "unpack": Cost(90, 30, 1, 0.5, "all"),
+    "manifest": Cost(210, 30, 2, 0.5, "all"),
+    "validate": Cost(215, 30, 2, 0.5, "all"),
+    "preprocess": Cost(190, 30, 2, 0.5, "one"),
+    # A prediction that is mostly wrong has more surface to measure: three times what was measured.
+    "evaluate": Cost(140, 100, 2, 4, "one"),
+    "baseline": Cost(95, 30, 1, 0.5, "all"),
+}
+
+
+def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
+    """`mem_mb`, `runtime` (minutes) and, where one is needed, `gpu` of a rule's jobs.
+
+    Args:
+        rule: one of `COSTS`, train or predict.
+        plan: the experiment.
+
+    Raises:
+        KeyError: no such rule.
+    """
+    memory, seconds = {"train": _TRAIN, "predict": _PREDICT}.get(rule) or _volumes(COSTS[rule])
+
+    def mem_mb(wildcards: Any, attempt: int) -> int:
+        step = MEMORY_MARGIN * memory(plan, wildcards)
+        return attempt * math.ceil((SNAKEMAKE_MB + step) / 100) * 100
+
+    def runtime(wildcards: Any, attempt: int) -> int:
+        minutes = math.ceil(TIME_MARGIN * seconds(plan, wildcards) / 60)
+        return attempt * max(SHORTEST_MINUTES, minutes)
+
+    found: dict[str, int | Resource] = {"mem_mb": mem_mb, "runtime": runtime}
+    devices = gpus(rule, plan.experiment)
+    # Kubernetes takes any number, also 0, for the wish for a GPU.
+    return found | ({"gpu": devices} if devices else {})
+
+
+def gpus(rule: str, experiment: Experiment) -> int:
+    """GPUs of one job of a rule.
+
+    With `compute.device: auto` there is one where the machine that Snakemake runs on has one: what
+    those of a cluster have is not known there.
+    """
+    compute = experiment.compute
+    wanted = compute.device.startswith("cuda") or (compute.device == "auto" and gpu_count() > 0)
+    if rule not in ("train", "predict") or not wanted:
+        return 0
+    return compute.devices if rule == "train" else 1
+
+
+@cache
+def _manifest_shapes(manifest: Path, modified_ns: int) -> dict[str, Shape]:
+    import polars as pl
+
+    table = pl.read_parquet(manifest, columns=["case", "shape"])
+    return {
+        row["case"]: tuple(row["shape"])
+        for row in table.iter_rows(named=True)
+        if row["shape"] is not None and len(row["shape"]) == 3
+    }
+
+
+def case_shape(plan: Plan, case: str | None) -> Shape:
+    """Voxels (x, y, z) of a case, or of the largest of all cases for None.
+
+    The phantom's shape is in the config. Other volumes count as `LARGEST_SHAPE` until there is a
+    manifest, and where it does not have theirs.
+    """
+    experiment = plan.experiment
+    if experiment.data.source == "phantom":
+        return experiment.phantom.phantom_shape
+    manifest = paths.manifest(plan.root)
+    if not manifest.exists():
+        return LARGEST_SHAPE
+    shapes = _manifest_shapes(manifest, manifest.stat().st_mtime_ns)
+    if case is not None:
+        return shapes.get(case, LARGEST_SHAPE)
+    return max(shapes.values(), key=math.prod, default=LARGEST_SHAPE)
+
+
+type Estimate = Callable[[Plan, Any], float]
+
+
+def _volumes(cost: Cost) -> tuple[Estimate, Estimate]:
+    """Memory in MB and seconds of a step that handles volumes one after the other."""
+
+    def voxels(plan: Plan, wildcards: Any) -> int:
+        return math.prod(case_shape(plan, wildcards.case if cost.cases == "one" else None))
+
+    def memory(plan: Plan, wildcards: Any) -> float:
+        return cost.mb + cost.bytes_per_voxel * voxels(plan, wildcards) / 1e6
+
+    def seconds(plan: Plan, wildcards: Any) -> float:
+        number = 1 if cost.cases == "one" else len(plan.cases)
+        return cost.seconds + number * cost.seconds_per_megavoxel * voxels(plan, wildcards) / 1e6
+
+    return memory, seconds
+
+
+def _per_voxel(filters: tuple[int, ...], power: int) -> float:
+    """Sum over levels of channels to a power, each level with a quarter of the voxels above it.
+
+    That is the halving of two axes; where the network halves all three, it is less.
+    """
+    return sum(float(channels) ** power * 0.25**level for level, channels in enumerate(filters))
+
+
+def training_mb(model: ModelConfig, loss: LossConfig, patch_voxels: int) -> float:
+    """Memory of a training step in MB, beside that of torch: tensors kept for the gradient.
+
+    Args:
+        model: its channels per level; 16 tensors of the size of each level are kept.
+        loss: the soft skeleton of clDice keeps 26 maps in each iteration.
+        patch_voxels: voxels of all patches of a batch.
+    """
+    parameters = 27 * 3 * sum(channels**2 for channels in model.filters)
+    kept = 16 * _per_voxel(model.filters, 1) + 26 * (loss.skeleton_iterations + 1)
+    # Weights, gradient, two moments, the best weights, and a copy while the checkpoint is written.
+    return (4 * kept * patch_voxels + 6 * 4 * parameters) / 1e6
+
+
+def network_seconds(model: ModelConfig, voxels: float) -> float:
+    """Seconds of one core for a training step over so many voxels; a prediction takes a third."""
+    return voxels * (8e-9 * _per_voxel(model.filters, 2) + 2e-6)
+
+
+def windowed_voxels(shape: Shape, window: Shape, overlap: float) -> float:
+    """Voxels of all windows that cover a volume.
+
+    >>> windowed_voxels((64, 64, 8), (32, 32, 8), 0.5)
+    73728.0
+    """
+    count = 1
+    for length, wide in zip(shape, window, strict=True):
+        step = max(1, int(wide * (1 - overlap)))
+        count *= 1 + max(0, math.ceil((length - wide) / step))
+    return float(count * math.prod(window))
+
+
+def _speed(experiment: Experiment, rule: str) -> float:
+    """How much faster than one core; of more cores only half is counted on."""
+    if gpus(rule, experiment):
+        return GPU_SPEED
+    return max(1.0, experiment.compute.threads / 2)
+
+
+def _train_mb(plan: Plan, wildcards: Any) -> float:
+    experiment = plan.experiment
+    batch = experiment.patches.batch_size * math.prod(experiment.patches.patch_size)
+    model = experiment.models[wildcards.model]
+    # The selection cases are predicted between epochs.
+    step = training_mb(model, experiment.loss, batch) + _prediction_mb(plan, None)
+    device = CUDA_MB if gpus("train", experiment) else 0
+    workers = experiment.compute.workers * WORKER_MB
+    return experiment.compute.devices * (TRAIN_MB + step + device + workers)
+
+
+def _train_seconds(plan: Plan, wildcards: Any) -> float:
+    experiment = plan.experiment
+    training, patches = experiment.training, experiment.patches
+    model = experiment.models[wildcards.model]
+    steps = network_seconds(model, patches.patches_per_epoch * math.prod(patches.patch_size))
+    share = experiment.folds.selection_fraction * (1 - 1 / plan.n_folds)
+    selection = math.ceil(share * len(plan.cases)) * _window_seconds(
+        model, case_shape(plan, None), patches.patch_size, training.selection_overlap
+    )
+    selections = math.ceil(training.epochs / training.selection_every)
+    total = training.epochs * steps + selections * selection
+    return TORCH_SECONDS + total / _speed(experiment, "train")
+
+
+def _window_seconds(model: ModelConfig, shape: Shape, window: Shape, overlap: float) -> float:
+    return network_seconds(model, windowed_voxels(shape, window, overlap)) / 3
+
+
+def _window(inference: InferenceConfig, patch: Shape) -> Shape:
+    return inference.window_size or patch
+
+
+def _prediction_mb(plan: Plan, case: str | None) -> float:
+    """Memory of predicting a volume: 40 bytes for each of its voxels, and the windows of a batch.
+
+    Without a gradient a third of what a training step keeps is alive at once.
+    """
+    experiment = plan.experiment
+    window = _window(experiment.inference, experiment.patches.patch_size)
+    filters = max(_per_voxel(model.filters, 1) for model in experiment.models.values())
+    windows = experiment.inference.window_batch * math.prod(window) * 4 * 16 / 3 * filters
+    return (40 * math.prod(case_shape(plan, case)) + windows) / 1e6
+
+
+def _predict_mb(plan: Plan, wildcards: Any) -> float:
+    device = CUDA_MB if gpus("predict", plan.experiment) else 0
+    return PREDICT_MB + device + _prediction_mb(plan, wildcards.case)
+
+
+def _predict_seconds(plan: Plan, wildcards: Any) -> float:
+    experiment = plan.experiment
+    seconds = _window_seconds(
+        experiment.models[wildcards.model],
+        case_shape(plan, wildcards.case),
+        _window(experiment.inference, experiment.patches.patch_size),
+        experiment.inference.overlap,
+    )
+    return TORCH_SECONDS + seconds / _speed(experiment, "predict")
+
+
+_TRAIN: tuple[Estimate, Estimate] = (_train_mb, _train_seconds)
+_PREDICT: tuple[Estimate, Estimate] = (_predict_mb, _predict_seconds)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minivess.errors import MinivessError
+from minivess.reproducibility.digests import as_text, declared_files, read_digests
+from minivess.types import RunKey
+
+ROOT = Path("results/x")
+RUNS = [RunKey("net", "dice_ce", 0, fold) for fold in (0, 1)]
+HELD_OUT = {0: ("a", "b"), 1: ("c",)}
+
+
+def names() -> list[str]:
+    made = [ROOT / "data/phantom/images/a.nii.gz"]
+    files = declared_files(ROOT, made, RUNS, lambda fold: HELD_OUT[fold])
+    return [path.relative_to(ROOT).as_posix() for path in files]
+
+
+def test_each_file_once_and_after_what_it_is_made_from() -> None:
+    found = names()
+    assert len(set(found)) == len(found)
+    order = [
+        "data/phantom/images/a.nii.gz",
+        "data/manifest.parquet",
+        "data/preprocessed/c/image.npy",
+        "folds.json",
+        "runs/net/dice_ce/seed0/fold1/weights.safetensors",
+        "runs/net/dice_ce/seed0/fold1/predictions/c.nii.gz",
+        "runs/net/dice_ce/seed0/fold1/metrics/c.parquet",
+        "tracked.json",
+        "tables/cases.parquet",
+        "tables/summary.json",
+        "figures/paired_cases.svg",
+    ]
+    places = [found.index(name) for name in order]
+    assert places == sorted(places)
+
+
+def test_a_case_is_predicted_by_the_run_that_held_it_out() -> None:
+    predicted = [name for name in names() if name.endswith("a.nii.gz") and "predictions" in name]
+    assert predicted == ["runs/net/dice_ce/seed0/fold0/predictions/a.nii.gz"]
+
+
+def test_digests_are_read_as_they_were_written(tmp_path: Path) -> None:
+    digests = {"data/b c.json": "0" * 64, "a.json": "f" * 64}
+    path = tmp_path / "SHA256SUMS"
+    path.write_text(as_text(digests), encoding="utf-8")
+    assert list(read_digests(path).items()) == list(digests.items())
+
+
+def test_no_digests_and_damaged_digests(tmp_path: Path) -> None:
+    path = tmp_path / "SHA256SUMS"
+    with pytest.raises(MinivessError, match="MV-STATE-002"):
+        read_digests(path)
+    path.write_text("0" * 64 + "  a.json\n<<<<<<< HEAD\n", encoding="utf-8")
+    with pytest.raises(MinivessError, match="MV-STATE-003") as caught:
+        read_digests(path)
+    assert "line 2" in caught.value.where
