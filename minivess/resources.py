@@ -68,6 +68,9 @@ COSTS: dict[str, Cost] = {
 def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
     """`mem_mb`, `runtime` (minutes) and, where one is needed, `gpu` of a rule's jobs.
 
+    `gpu_turn` is 1 where jobs that share a submission may share its GPU, one after the other: the
+    profile for SLURM has one turn per submission.
+
     Args:
         rule: one of `COSTS`, train or predict.
         plan: the experiment.
@@ -86,9 +89,11 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
         return attempt * max(SHORTEST_MINUTES, minutes)
 
     found: dict[str, int | Resource] = {"mem_mb": mem_mb, "runtime": runtime}
-    devices = gpus(rule, plan.experiment)
-    # Kubernetes takes any number, also 0, for the wish for a GPU.
-    return found | ({"gpu": devices} if devices else {})
+    if devices := gpus(rule, plan.experiment):
+        found["gpu"] = devices
+        if rule == "predict":
+            found["gpu_turn"] = 1
+    return found
 
 
 def gpus(rule: str, experiment: Experiment) -> int:

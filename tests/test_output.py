@@ -152,8 +152,15 @@ def test_sigkill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert path.read_text(encoding="utf-8") == "old"
+    # The next writer of the file removes the half of it; not that of a process that runs, nor
+    # another file that is only called so.
+    others = {f".{os.getppid()}.a.txt", ".name.a.txt", ".4194304.b.txt"}
+    for name in others:
+        (tmp_path / name).write_text("other", encoding="utf-8")
+    assert len(in_folder(tmp_path)) == 5
     output.write_text("new", path)
     assert path.read_text(encoding="utf-8") == "new"
+    assert in_folder(tmp_path) == {"a.txt"} | others
 
 
 # a disk that is really full

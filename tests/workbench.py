@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from minivess import paths
+from minivess.reproducibility.digests import read_digests
+
 PROJECT = Path(__file__).parents[1]
+CODE = ("minivess", "workflow", "profiles", "configs", "paper", "Snakefile", "uv.lock")
 
 TINY = {
     "losses": ["dice_ce", "cbdice"],
@@ -37,22 +42,28 @@ class Workbench:
     folder: Path
     project: Path = PROJECT
     environment: dict[str, str] = field(default_factory=dict)
+    name: str = "tiny"
 
     @property
     def root(self) -> Path:
-        return self.folder / "results" / "tiny"
+        return self.folder / "results" / self.name
 
     def write_config(self, **changes: object) -> None:
         values = {**TINY, **changes}
-        (self.folder / "tiny.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        (self.folder / f"{self.name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
     def command(
-        self, *targets: str, cores: int = 2, config: tuple[str, ...] = (), dry: bool = False
+        self,
+        *targets: str,
+        cores: int = 2,
+        config: tuple[str, ...] = (),
+        dry: bool = False,
+        more: tuple[str, ...] = (),
     ) -> list[str]:
         options = ["--snakefile", str(self.project / "Snakefile")]
         options += ["--workflow-profile", str(self.project / "profiles" / "default")]
-        options += ["--cores", str(cores), *(["--dry-run"] if dry else [])]
-        options += ["--config", "experiment=tiny.yaml", *config]
+        options += ["--cores", str(cores), *(["--dry-run"] if dry else []), *more]
+        options += ["--config", f"experiment={self.name}.yaml", *config]
         return [sys.executable, "-m", "snakemake", *options, "--", *targets]
 
     def env(self) -> dict[str, str]:
@@ -91,15 +102,19 @@ class Workbench:
             if not (self.folder / name).exists():
                 (self.folder / name).symlink_to(self.project / name)
 
+    def recorded(self) -> dict[str, str]:
+        """What SHA256SUMS says."""
+        return read_digests(paths.digests(self.root))
+
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every declared output but logs, benchmarks and Snakemake's report."""
+        """SHA-256 of every file that is there but logs, benchmarks and Snakemake's report."""
         left_out = {"logs", "benchmarks", ".state"}
         files = sorted(path for path in self.root.rglob("*") if path.is_file())
         return {
             path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
             if not left_out & set(path.relative_to(self.root).parts)
-            and path.name not in {"report.html", ".lock"}
+            and path.name not in {"report.html", ".lock", "SHA256SUMS"}
         }
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -113,13 +128,24 @@ class Workbench:
         )
 
     def wait_for(self, pattern: str, timeout_s: float = 120.0) -> Path:
-        """The first file below results/tiny that matches, once there is one."""
+        """The first file of the results that matches, once there is one."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             for path in self.root.rglob(pattern):
                 return path
             time.sleep(0.02)
         pytest.fail(f"no {pattern} after {timeout_s} s")
+
+
+def copy_project(project: Path, folder: Path) -> Path:
+    """A copy of the code that runs experiments; the folder."""
+    for name in CODE:
+        source = project / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

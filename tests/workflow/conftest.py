@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from chaos.stage import Reference, make_reference, new_bench, read_reference
 from filelock import FileLock
-from workbench import Workbench
+from workbench import PROJECT, Workbench
 
 
 @pytest.fixture
@@ -20,20 +22,36 @@ def bench(tmp_path: Path) -> Workbench:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """The tiny experiment, run once to its end for all workers of pytest; tests only read it."""
+
+    def finish(folder: Path) -> None:
+        workbench = Workbench(folder)
+        workbench.write_config()
+        workbench.complete()
+
+    return Workbench(made_once(tmp_path_factory, "finished", finish))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The experiment of the stress tests, run once and left in peace; tests only read it."""
+
+    def finish(folder: Path) -> None:
+        make_reference(folder, PROJECT)
+
+    folder = made_once(tmp_path_factory, "undisturbed", finish)
+    return read_reference(new_bench(folder, PROJECT))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker of pytest that needs it makes for all."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return finish(Workbench(tmp_path_factory.mktemp("finished")))
-    shared = tmp_path_factory.getbasetemp().parent / "finished"
+        folder = factory.mktemp(name)
+        make(folder)
+        return folder
+    shared = factory.getbasetemp().parent / name
     with FileLock(shared.with_suffix(".lock")):
-        workbench = Workbench(shared)
         if not (shared / "done").exists():
             shared.mkdir(exist_ok=True)
-            finish(workbench)
+            make(shared)
             (shared / "done").touch()
-    return workbench
-
-
-def finish(workbench: Workbench) -> Workbench:
-    """Run the tiny experiment on two cores."""
-    workbench.write_config()
-    workbench.complete()
-    return workbench
+    return shared

@@ -1,0 +1,55 @@
+"""Whatever is done to a run, a plain restart ends with the same bytes: each stress, three kills."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from chaos.disturbances import DISTURBANCES, delete_database
+from chaos.rounds import CYCLE, check, disturb
+from chaos.stage import Reference, SkippedError, stage
+
+from minivess.seeding import generator
+
+pytestmark = pytest.mark.dag
+
+# Several in one run: a run takes the better part of a minute.
+ROUNDS = (
+    ("cores1", "shuffled"),
+    ("kill", "kill", "kill"),
+    ("cores2", "sigterm", "interrupt", "database_locked"),
+    ("disk_full",),
+)
+# With it the first kill and the SIGTERM come while networks are trained.
+SEED = 2
+
+
+def test_every_disturbance_is_tested_here_and_by_the_recipe() -> None:
+    here = {name for names in ROUNDS for name in names} | {"database"}
+    assert here == set(DISTURBANCES) == set(CYCLE) - {"mixed"}
+
+
+@pytest.mark.parametrize("names", ROUNDS, ids="-".join)
+def test_a_disturbed_run_ends_with_the_same_bytes(
+    names: tuple[str, ...], undisturbed: Reference, tmp_path: Path
+) -> None:
+    rng = generator(SEED, "chaos", *names)
+    with stage(tmp_path / "work", rng, undisturbed, print) as scene:
+        try:
+            disturb(scene, names)
+        except SkippedError as skipped:
+            pytest.skip(str(skipped))
+        check(scene)
+
+
+def test_a_deleted_database_is_filled_again_from_the_files(
+    undisturbed: Reference, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(undisturbed.bench.folder, folder, symlinks=True)
+    with stage(folder, generator(SEED, "chaos", "database"), undisturbed, print) as scene:
+        delete_database(folder)
+        scene.complete()
+        assert "2 runs filled into MLflow" in scene.text
+        check(scene)
