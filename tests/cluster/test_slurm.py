@@ -1,7 +1,6 @@
 """The tiny experiment through SLURM: the same bytes, failures reported, nothing left behind.
 
-`tests/cluster/run` starts a cluster of one node and runs this. It also runs on a cluster's login
-node, in a folder that the nodes share: `pytest tests/cluster --basetemp SHARED/tmp`.
+`tests/cluster/run` starts a cluster of one node and runs this. Another cluster gets no job.
 """
 
 from __future__ import annotations
@@ -34,14 +33,15 @@ def missing() -> str:
         return "no sbatch: SLURM is not installed (tests/cluster/run installs it)"
     if importlib.util.find_spec(PLUGIN) is None:
         return f"no {PLUGIN}: uv sync --extra cluster"
+    command = ["scontrol", "show", "config"]
     try:
-        asked = subprocess.run(
-            ["sinfo", "--noheader"], capture_output=True, text=True, timeout=30, check=False
-        )
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
         return "the SLURM controller does not answer (tests/cluster/slurm start)"
     if asked.returncode != 0:
         return f"no SLURM controller (tests/cluster/slurm start): {asked.stderr.strip()}"
+    if not re.search(r"^ClusterName\s*= minivess$", asked.stdout, re.MULTILINE):
+        return "another SLURM than that of tests/cluster/slurm"
     return ""
 
 
