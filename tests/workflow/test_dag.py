@@ -18,7 +18,7 @@ from minivess.types import RunKey
 
 pytestmark = pytest.mark.dag
 
-DOWNSTREAM = {"track", "export", "compare", "figure", "report"}
+DOWNSTREAM = {"track", "export", "compare", "figure", "digests", "report"}
 RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]
 
 
@@ -112,21 +112,22 @@ def test_predictions_have_the_geometry_of_their_source(finished: Workbench) -> N
 
 def test_a_colour_remakes_only_its_figure(copied: Workbench) -> None:
     copied.write_config(figures={"paired_cases": {"colors": ["#112233", "#445566"]}})
-    assert copied.planned() == {"figure", "report"}
+    assert copied.planned() == {"figure", "digests", "report"}
     before = copied.digests()
     copied.complete()
     after = copied.digests()
     changed = {name for name in after if after[name] != before.get(name)}
     allowed = {f"figures/paired_cases.{suffix}" for suffix in ("svg", "pdf", "png")}
     assert allowed <= changed
-    assert changed <= allowed | {"config/figure-paired_cases.yaml", "config/experiment.yaml"}
+    configs = {"config/figure-paired_cases.yaml", "config/experiment.yaml"}
+    assert changed <= allowed | configs | {"SHA256SUMS"}
 
 
 def test_code_of_a_figure_remakes_only_that_figure(own_project: Workbench) -> None:
     assert own_project.planned() == set()
     edit(own_project.project / "minivess" / "figures" / "fold_heatmap.py")
     text = own_project.complete(dry=True)
-    assert own_project.planned() == {"figure", "report"}
+    assert own_project.planned() == {"figure", "digests", "report"}
     assert "figure fold_heatmap" in text
     assert "figure paired_cases" not in text
 
