@@ -12,7 +12,7 @@ from minivess import paths
 from minivess.errors import MinivessError
 from minivess.reproducibility.graph import write_graph
 from minivess.resources import rule_resources
-from minivess.workflow import LOCK_VARIABLE, Plan, plan_experiment
+from minivess.workflow import LOCK_VARIABLE, Plan, answer_sigterm, plan_experiment
 from snakemake.exceptions import WorkflowError
 
 
@@ -89,6 +89,10 @@ def record_graph(complete):
         write_graph(ROOT, jobs, others if complete and "all" in names else None)
     except MinivessError as error:
         raise WorkflowError(str(error)) from None
+
+
+onstart:
+    answer_sigterm()
 
 
 onsuccess:

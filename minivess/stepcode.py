@@ -26,6 +26,7 @@ WITHOUT_EFFECT = frozenset(
         "minivess.provenance",
         "minivess.stepcode",
         "minivess.training.progress",
+        "minivess.training.shared_memory",
         "minivess.types",
     }
 )

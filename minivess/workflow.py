@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from minivess import output, paths
@@ -195,6 +198,22 @@ def _take(handle: IO[str], root: Path) -> None:
             found=found,
             fix="wait for it, or stop it",
         ) from error
+
+
+def answer_sigterm() -> None:
+    """Let a thread of its own answer SIGTERM as the handler that is installed now does.
+
+    Snakemake's takes a lock that the code it interrupts, in the same thread, may hold already:
+    then it would wait for ever.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler):
+        return
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=handler, args=(number, frame), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, answer)
 
 
 def release_locks() -> None:

@@ -126,3 +126,25 @@ def test_the_lock_is_free_again_when_its_process_is_gone(tmp_path: Path) -> None
     holder.wait()
     workflow.hold_lock(tmp_path)
     workflow.release_locks()
+
+
+def test_a_sigterm_waits_for_no_lock_of_the_code_it_interrupts() -> None:
+    """As in Snakemake, whose handler takes a lock that its scheduler holds at times."""
+    code = """if True:
+        import signal, threading, time
+        from minivess.workflow import answer_sigterm
+        lock, answered = threading.Lock(), threading.Event()
+        def handler(number, frame):
+            with lock:
+                answered.set()
+        signal.signal(signal.SIGTERM, handler)
+        answer_sigterm()
+        with lock:
+            signal.raise_signal(signal.SIGTERM)
+            print("left the interrupted code", flush=True)
+        print("answered", answered.wait(10))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout.split("\n")[:2] == ["left the interrupted code", "answered True"]

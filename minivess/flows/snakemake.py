@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from minivess import paths
+from minivess import paths, provenance
 from minivess.config.load import merge, nested
 from minivess.errors import MinivessError
 from minivess.logs import say
 from minivess.workflow import plan_experiment
 
-SNAKEFILE = Path("Snakefile")
+SNAKEFILE = "Snakefile"
 GRACE_S = 20.0
 TARGETS = ("all", "results", "digests", "report", "paper")
 
@@ -47,8 +47,27 @@ class Request:
         for key, value in self.overrides.items():
             pairs.append(f"{key}={_as_yaml(value)}")
         command = [sys.executable, "-m", "snakemake", "--cores", self.cores]
+        if not Path(SNAKEFILE).is_file():
+            command += ["--snakefile", str(project_folder() / SNAKEFILE)]
         command += ["--dry-run"] if self.dry_run else []
         return [*command, "--config", *pairs, "--", *self.targets]
+
+
+def project_folder() -> Path:
+    """The folder of the Snakefile: this one, else that of the project the package lies in.
+
+    Raises:
+        MinivessError: MV-SYSTEM-004 neither has one.
+    """
+    for folder in (Path.cwd(), provenance.PACKAGE.parent):
+        if (folder / SNAKEFILE).is_file():
+            return folder
+    raise MinivessError(
+        "MV-SYSTEM-004",
+        what="there is no Snakefile here",
+        where=str(Path.cwd()),
+        fix="go to the project's folder first",
+    )
 
 
 def _as_yaml(value: Any) -> str:
@@ -85,13 +104,7 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
         MinivessError: MV-SYSTEM-004 not in the project's folder, MV-DATA-001 the data are not
             there, and whatever `plan_experiment` finds.
     """
-    if not SNAKEFILE.exists():
-        raise MinivessError(
-            "MV-SYSTEM-004",
-            what="there is no Snakefile here",
-            where=str(Path.cwd()),
-            fix="go to the project's folder first",
-        )
+    project = project_folder()
     overrides: dict[str, Any] = {}
     targets: list[str] = []
     for argument in arguments:
@@ -112,7 +125,7 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
             )
         else:
             targets.append(argument)
-    name = plan_experiment({"experiment": experiment, **overrides}, Path.cwd(), True).root.name
+    name = plan_experiment({"experiment": experiment, **overrides}, project, True).root.name
     return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
 
 

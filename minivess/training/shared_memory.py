@@ -35,19 +35,24 @@ def batch_bytes(patches: PatchConfig) -> int:
     return sum(math.ceil(voxels * size / PAGE) * PAGE for size in VOXEL_BYTES)
 
 
-def needed_bytes(patches: PatchConfig, workers: int) -> int:
+def needed_bytes(patches: PatchConfig, workers: int, devices: int = 1) -> int:
     """Most shared memory that one training has in use at once; none without workers.
+
+    Each device's process has workers of its own, which pass its share of the batches.
 
     >>> needed_bytes(PatchConfig(patch_size=(64, 64, 16), batch_size=2), 0)
     0
     >>> needed_bytes(PatchConfig(patch_size=(64, 64, 16), batch_size=2), 4)
     6717440
+    >>> needed_bytes(PatchConfig(patch_size=(64, 64, 16), batch_size=2), 4, devices=2)
+    6881280
     """
     if workers == 0:
         return 0
     per_epoch = math.ceil(patches.patches_per_epoch / patches.batch_size)
     held = min(AHEAD * workers + IN_HAND, per_epoch)
-    return held * batch_bytes(patches) + (workers + 1) * LOCKS * PAGE
+    share = patches.model_copy(update={"batch_size": math.ceil(patches.batch_size / devices)})
+    return devices * (held * batch_bytes(share) + (workers + 1) * LOCKS * PAGE)
 
 
 def free_bytes(folder: Path = FOLDER) -> int:
@@ -60,13 +65,13 @@ def check_shared_memory(patches: PatchConfig, compute: ComputeConfig, free: int)
 
     Args:
         patches: size and number of the patches.
-        compute: number of workers.
+        compute: number of workers and of devices.
         free: bytes, see `free_bytes`.
 
     Raises:
         MinivessError: MV-SYSTEM-005 too small; it says how much is needed and how to get it.
     """
-    needed = needed_bytes(patches, compute.workers)
+    needed = needed_bytes(patches, compute.workers, compute.devices)
     if needed <= free:
         return
     size = " x ".join(str(length) for length in patches.patch_size)

@@ -130,8 +130,7 @@ class Stage:
             status = self.wait(self.start(*targets))
             if status == 0:
                 return
-            codes = ", ".join(sorted(set(re.findall(r"MV-[A-Z]+-\d+", self.text)))) or "no code"
-            self.say(f"start {self.starts} ended with status {status} ({codes})")
+            self.say(f"start {self.starts} ended with status {status}: {failure(self.text)}")
             if attempt < self.attempts:
                 self.nobody_left()
         raise DisorderError(
@@ -149,6 +148,14 @@ class Stage:
     def choose(self, running: list[psutil.Process]) -> psutil.Process | None:
         """One of them at random."""
         return running[int(self.rng.integers(len(running)))] if running else None
+
+
+def failure(text: str) -> str:
+    """The errors in what a start printed, in a line."""
+    lines = re.findall(
+        r"^(?:MV-[A-Z]+-\d+:|\w*(?:Error|Exception)\b|Error in ).*", text, re.MULTILINE
+    )
+    return "; ".join(dict.fromkeys(lines)) or text[-300:]
 
 
 def output(bench: Workbench, start: int) -> Path:

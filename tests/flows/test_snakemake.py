@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from workbench import PROJECT
 
+from minivess import provenance
 from minivess.errors import MinivessError
 from minivess.flows.snakemake import Request, request, run, source_overrides, stop_group
 
@@ -84,7 +86,16 @@ def test_data_that_are_not_there(folder: Path) -> None:
 
 
 def test_outside_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Snakefile of the project that the package lies in is used."""
     monkeypatch.chdir(tmp_path)
+    command = request("demo", [], "1", dry_run=True).command()
+    given = Path(command[command.index("--snakefile") + 1])
+    assert given == PROJECT / "Snakefile"
+
+
+def test_without_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "site-packages" / "minivess")
     with pytest.raises(MinivessError) as caught:
         request("demo", [], "1", dry_run=False)
     assert caught.value.code == "MV-SYSTEM-004"

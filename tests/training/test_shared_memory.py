@@ -117,6 +117,14 @@ def test_the_error_says_how_much_and_which_flag() -> None:
     check_shared_memory(patches, compute, 101 * 1024**2)
 
 
+def test_each_device_has_workers_and_its_share_of_the_batches() -> None:
+    patches = PatchConfig(patch_size=(64, 64, 16), batch_size=4, patches_per_epoch=1000)
+    one = needed_bytes(patches.model_copy(update={"batch_size": 2}), 3)
+    assert needed_bytes(patches, 3, devices=2) == 2 * one
+    with pytest.raises(MinivessError, match="MV-SYSTEM-005"):
+        check_shared_memory(patches, ComputeConfig(workers=3, devices=2), 2 * one - 1)
+
+
 def test_without_workers_nothing_is_needed() -> None:
     check_shared_memory(PatchConfig(patch_size=(512, 512, 64)), ComputeConfig(workers=0), 0)
 
