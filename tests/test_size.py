@@ -49,7 +49,7 @@ def test_functions_are_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=IDS)
 def test_functions_have_few_parameters(path: Path) -> None:
-    if path.name == "cli.py":
+    if path.parent.name == "cli":
         return  # a verb's options are its parameters
     for function in functions(path):
         arguments = function.args
@@ -123,12 +123,14 @@ def test_nothing_is_left_to_do_and_no_error_is_swallowed(path: Path) -> None:
 
 def test_only_these_places_may_end_or_print() -> None:
     """Library functions return values and raise errors."""
-    allowed = {"cli.py", "logs.py", "training/progress.py", "__main__.py", "reference.py"}
+    allowed = {"logs.py", "training/progress.py", "__main__.py", "reference.py"}
     for path, name in zip(MODULES, IDS, strict=True):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                assert called not in ("print", "sys.exit", "exit", "quit") or name in allowed, name
+                assert called not in ("print", "sys.exit", "exit", "quit") or (
+                    name in allowed or name.startswith("cli/")
+                ), name
 
 
 def test_random_numbers_come_from_seeding_alone() -> None:
