@@ -51,6 +51,7 @@ wildcard_constraints:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/analyze.smk"
+include: "workflow/rules/champion.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/digests.smk"
 include: "workflow/rules/paper.smk"
@@ -63,6 +64,7 @@ localrules:
     track,
     export,
     compare,
+    champion,
     figure,
     digests,
     report,

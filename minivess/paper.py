@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MINIVESS_RESULTS"
 DEFAULT = Path("../results/demo")
-TABLES = ("runs", "params", "cases", "comparison", "baseline")
+TABLES = ("runs", "params", "cases", "comparison", "champions", "baseline")
 LOCK = "uv.lock"
 STATUSES = ("ok", "empty_prediction", "empty_reference", "both_empty")
 _ID = re.compile(r"10\.\d{4,9}/[^\s,;]+|\d{4}\.\d{4,5}")
@@ -210,6 +210,28 @@ def comparison_table(results: Results, metrics: Sequence[str]) -> str:
         rows.append(["none", "the experiment has one arm", "", "", "", ""])
     header = ["Metric", "Arms", "Mean difference", "Cases", "*p*", "*p* (Holm)"]
     return pipe_table(header, rows, [2, 6, 4, 1, 2, 2])
+
+
+def champion_table(results: Results) -> str:
+    """The champion of each rule, its score and its margin over the next arm."""
+    names = arm_names(results)
+    rows = []
+    for row in results.tables["champions"].to_dicts():
+        second = names.get((row["runner_up_model"], row["runner_up_loss"]), "none")
+        alone = row["margin"] is None
+        rows.append(
+            [
+                row["kind"],
+                row["score_name"],
+                names[row["model"], row["loss"]],
+                number(row["score"]),
+                second,
+                "" if alone else f"{signed(row['margin'])} {interval(row)}",
+                "" if alone else f"{row['cases_won']} / {row['cases_lost']}",
+            ]
+        )
+    header = ["Champion", "Compared by", "Arm", "Score", "Next", "Margin", "Cases won / lost"]
+    return pipe_table(header, rows, [2, 3, 3, 2, 3, 4, 2])
 
 
 def comparisons(results: Results, metric: str) -> list[dict[str, Any]]:

@@ -113,13 +113,18 @@ def tracked(root: Path) -> Path:
 
 
 def table(root: Path, name: str) -> Path:
-    """A table: runs, params, metrics, cases, history, summary, comparison, baseline."""
+    """A table: runs, params, metrics, cases, history, summary, comparison, baseline, champions."""
     return root / "tables" / f"{name}.parquet"
 
 
 def summary(root: Path) -> Path:
     """The numbers that the paper and the final summary quote."""
     return root / "tables" / "summary.json"
+
+
+def champions(root: Path) -> Path:
+    """The champions, by which rule and by how much they won, and their networks."""
+    return root / "champions.json"
 
 
 def summary_text(root: Path) -> Path:

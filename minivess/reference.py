@@ -28,6 +28,7 @@ TABLES: dict[str, str] = {
     "baseline": "The best that a single threshold can do on each case.",
     "summary": "Mean, spread and interval of each network and loss over cases.",
     "comparison": "Paired differences between networks and losses over cases.",
+    "champions": "The best network and loss by each rule, and its margin over the next.",
 }
 
 PROBLEM: dict[str, str] = {

@@ -52,6 +52,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "track": ("minivess.steps.analyze", "track", frozenset()),
     "export": ("minivess.steps.analyze", "export", frozenset()),
     "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
+    "champion": ("minivess.steps.champion", "champion", frozenset()),
     "paper": ("minivess.steps.paper", "render", frozenset()),
     # It lists files; what is in them is behind its inputs.
     "digests": (

@@ -54,6 +54,7 @@ def declared_files(
             files.append(paths.case_metrics(folder, case))
     files += [paths.tracked(root), *(paths.table(root, name) for name in TABLES)]
     files += [paths.summary(root), paths.summary_text(root)]
+    files += [paths.table(root, "champions"), paths.champions(root)]
     return files + [paths.figure(root, name, end) for name in FIGURES for end in SUFFIXES]
 
 

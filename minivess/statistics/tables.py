@@ -87,6 +87,24 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "p_value": (pl.Float64, "paired two-sided permutation test (sign flips)"),
         "p_holm": (pl.Float64, "the same, Holm-corrected over all rows of this metric"),
     },
+    "champions": {
+        "kind": (pl.String, "rule: overlap, topology or balanced"),
+        "score_name": (pl.String, "what was compared"),
+        "model": (pl.String, "network of the champion"),
+        "loss": (pl.String, "its loss"),
+        "score": (pl.Float64, "its score"),
+        "runner_up_model": (pl.String, "network of the next; empty where there is none"),
+        "runner_up_loss": (pl.String, "its loss"),
+        "margin": (pl.Float64, "mean over cases by which the champion is better than the next"),
+        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of the margin"),
+        "ci_high": (pl.Float64, "upper end"),
+        "cases_won": (pl.Int64, "cases in which it is better than the next"),
+        "cases_lost": (pl.Int64, "cases in which it is worse"),
+        "n_cases": (pl.Int64, "cases"),
+        "tie_broken_by": (pl.String, "mean rank, mean Dice or order where scores are equal"),
+        "run": (pl.String, "run whose network stands for the champion"),
+        "weights_sha256": (pl.String, "SHA-256 of its weights"),
+    },
 }
 
 NULLABLE = {
@@ -96,6 +114,9 @@ NULLABLE = {
     ("summary", "sd"),
     ("comparison", "ci_low"),
     ("comparison", "ci_high"),
+    ("champions", "margin"),
+    ("champions", "ci_low"),
+    ("champions", "ci_high"),
 }
 
 

@@ -25,7 +25,7 @@ from minivess.figures import FIGURES, FigureInputs, make_figure
 from minivess.figures.qualitative import QualitativeCase, qualitative_cases
 from minivess.losses import LOSSES
 from minivess.metrics import METRICS
-from minivess.statistics import tables
+from minivess.statistics import champion, tables
 from minivess.statistics.compare import compare, summarise
 from minivess.statistics.summary import summary_json
 from minivess.types import RunKey
@@ -115,6 +115,10 @@ def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
     made = {name: tables.from_rows(name, values) for name, values in rows.items()}
     made["summary"] = summarise(made["cases"], config.statistics)
     made["comparison"] = compare(made["cases"], config.statistics)
+    _, chosen = champion.choose_all(made["cases"], config.statistics, arms)
+    made["champions"] = champion.champions_table(
+        [champion.as_record(one, RunKey(*one.arm, 0, 0), "0" * 64) for one in chosen.values()]
+    )
     for name, table in made.items():
         output.write_parquet(table, paths.table(root, name))
     numbers = summary_json(

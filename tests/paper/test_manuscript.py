@@ -81,6 +81,16 @@ def test_comparison_table_is_the_table_comparison(root: Path, text: str) -> None
     assert rows[0][4:] == [p_number(first["p_value"]), p_number(first["p_holm"])]
 
 
+def test_champion_table_is_the_table_champions(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-champions")
+    table = pl.read_parquet(paths.table(root, "champions")).to_dicts()
+    assert [row[0] for row in rows] == [one["kind"] for one in table]
+    for row, one in zip(rows, table, strict=True):
+        assert row[2] == f"`{one['loss']}`"
+        assert row[3] == number(one["score"])
+        assert row[6] == f"{one['cases_won']} / {one['cases_lost']}"
+
+
 def test_failed_cases_are_counted(root: Path, text: str) -> None:
     failed = numbers_of(root)["arms"][0]["n_not_ok"]
     assert failed == 2

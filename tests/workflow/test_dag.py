@@ -18,7 +18,7 @@ from minivess.types import RunKey
 
 pytestmark = pytest.mark.dag
 
-DOWNSTREAM = {"track", "export", "compare", "figure", "digests", "report"}
+DOWNSTREAM = {"track", "export", "compare", "champion", "figure", "digests", "report"}
 RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]
 
 
@@ -43,6 +43,9 @@ def test_everything_is_made(finished: Workbench) -> None:
     cases = pl.read_parquet(root / "tables" / "cases.parquet")
     # Every case is held out once for each loss.
     assert cases.filter(pl.col("metric") == "dice").height == 2 * summary["n_cases"]
+    champions = json.loads((root / "champions.json").read_text(encoding="utf-8"))["champions"]
+    assert set(champions) == {"overlap", "topology", "balanced"}
+    assert {one["loss"] for one in champions.values()} <= set(TINY["losses"])
     for name in ("loss_comparison", "paired_cases", "fold_heatmap", "qualitative"):
         assert (root / "figures" / f"{name}.svg").stat().st_size > 1000
     report = (root / "report.html").read_text(encoding="utf-8")

@@ -50,6 +50,8 @@ rule results:
         tables("summary", "comparison", "baseline"),
         paths.summary(ROOT),
         paths.summary_text(ROOT),
+        paths.table(ROOT, "champions"),
+        paths.champions(ROOT),
         [
             paths.figure(ROOT, name, suffix)
             for name in FIGURES

@@ -1,0 +1,17 @@
+rule champion:
+    input:
+        paths.step_config(ROOT, "experiment"),
+        paths.step_config(ROOT, "compare"),
+        tables("cases", "runs"),
+        [paths.weights(paths.run_folder(ROOT, run)) for run in PLAN.runs()],
+    output:
+        tables("champions"),
+        paths.champions(ROOT),
+    log:
+        paths.log(ROOT, "champion"),
+    params:
+        code=step_digest("champion"),
+    message:
+        "champions, and their aliases in MLflow"
+    shell:
+        "{MINIVESS} --log {log} champion choose -e {EXPERIMENT}"
