@@ -1,6 +1,5 @@
 rule champion:
     input:
-        paths.step_config(ROOT, "experiment"),
         paths.step_config(ROOT, "compare"),
         tables("cases", "runs"),
         [paths.weights(paths.run_folder(ROOT, run)) for run in PLAN.runs()],
@@ -11,6 +10,7 @@ rule champion:
         paths.log(ROOT, "champion"),
     params:
         code=step_digest("champion"),
+        arms=PLAN.experiment.arms(),
     message:
         "champions, and their aliases in MLflow"
     shell:
