@@ -70,11 +70,10 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Standing:
-    """One candidate under one rule; `per_case` are the values whose mean is the score."""
+    """One candidate under one rule."""
 
     arm: Arm
     score: float
-    per_case: Floats
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,9 @@ def mean_ranks(found: Candidates, metrics: Sequence[str]) -> Floats:
     """
     from scipy.stats import rankdata
 
-    ranks = [rankdata(-metric_values(found, metric), axis=0) for metric in metrics]
+    ranks = [
+        rankdata(np.round(-metric_values(found, metric), DECIMALS), axis=0) for metric in metrics
+    ]
     mean: Floats = np.mean(ranks, axis=0)
     return mean
 
@@ -195,8 +196,8 @@ def choose(rule: Rule, found: Candidates, statistics: StatisticsConfig) -> Champ
         DECIMALS,
     )
     order = sorted(range(len(found.arms)), key=lambda i: (*keys[:, i], i))
-    shown = _as_measured(rule) * costs
-    standings = tuple(Standing(found.arms[i], float(shown[i].mean()), shown[i]) for i in order)
+    scores = _as_measured(rule) * costs.mean(axis=1)
+    standings = tuple(Standing(found.arms[i], float(scores[i])) for i in order)
     if len(order) == 1:
         return Champion(rule, standings, None, None, None, "", 0, 0, len(found.cases))
     first, second = order[:2]
@@ -327,7 +328,7 @@ def explain(record: Mapping[str, Any], name: Callable[[Arm], str]) -> str:
     )
     if record["tie_broken_by"]:
         lines.append(f"  equal scores, decided by {record['tie_broken_by']}")
-    elif not clear(record):
+    if record["ci_low"] is not None and record["ci_low"] <= 0:
         lines.append("  the interval holds 0: these cases do not tell the two apart")
     return "\n".join(lines)
 
@@ -342,13 +343,3 @@ def margin_text(record: Mapping[str, Any]) -> str:
     if record["ci_low"] is None:
         return text + " (no interval: too few or only equal cases)"
     return f"{text} [{record['ci_low']:.4f}, {record['ci_high']:.4f}]"
-
-
-def clear(record: Mapping[str, Any]) -> bool:
-    """Whether the interval of the margin excludes 0.
-
-    >>> clear({"ci_low": None}), clear({"ci_low": 0.01})
-    (False, True)
-    """
-    low = record["ci_low"]
-    return isinstance(low, float) and low > 0

@@ -57,7 +57,7 @@ def _run_key(run: Run) -> RunKey:
     )
 
 
-def _current_runs(client: MlflowClient, experiment: str) -> dict[RunKey, Run]:
+def current_runs(client: MlflowClient, experiment: str) -> dict[RunKey, Run]:
     """The one run of each key that is not superseded; runs of other programs are left out."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -193,7 +193,7 @@ def export_tables(
         raise _lacking(uri, experiment, [str(run) for run in runs or []] or ["all"])
     rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     with connection(uri, timeout_s, write=False) as client:
-        current = _current_runs(client, experiment)
+        current = current_runs(client, experiment)
         if runs is None and not current:
             raise _lacking(uri, experiment, ["all"])
         _check_complete(uri, experiment, current, runs or [])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from minivess import paths
 from minivess.errors import MinivessError
 from minivess.tracking.address import shown
-from minivess.tracking.mlflow_log import DIGEST_TAG, runs_of
-from minivess.tracking.mlflow_log import SUPERSEDED_TAG as SUPERSEDED
+from minivess.tracking.export import current_runs
+from minivess.tracking.mlflow_log import RUN_TAG
 from minivess.tracking.store import LOCK_TIMEOUT_S, connection, exclusive
 
 if TYPE_CHECKING:
@@ -55,14 +55,8 @@ def register_champions(
     """
     name = model_name(experiment)
     with exclusive(uri), connection(uri, timeout_s) as client:
-        found = client.get_experiment_by_name(experiment)
-        logged = runs_of(client, found.experiment_id) if found else []
-        ids = {
-            run.data.tags["minivess.run"]: run
-            for run in reversed(logged)
-            if DIGEST_TAG in run.data.tags and SUPERSEDED not in run.data.tags
-        }
-        missing = sorted({str(run) for run, _ in winners.values()} - ids.keys())
+        logged = current_runs(client, experiment)
+        missing = sorted({str(run) for run, _ in winners.values() if run not in logged})
         if missing:
             raise MinivessError(
                 "MV-TRACK-003",
@@ -71,13 +65,13 @@ def register_champions(
                 found=", ".join(missing),
                 fix="run the experiment again; it fills MLflow from the files",
             )
-        _tag_runs(client, ids, winners)
+        _tag_runs(client, logged, winners)
         versions = _model_versions(client, name)
         numbers = {}
         for kind, (key, digest) in winners.items():
             identity = (str(key), digest)
             if identity not in versions:
-                run_id = ids[str(key)].info.run_id
+                run_id = logged[key].info.run_id
                 versions[identity] = _new_version(client, experiment, key, digest, run_id)
             numbers[kind] = str(versions[identity].version)
             client.set_registered_model_alias(name, kind, numbers[kind])
@@ -85,15 +79,15 @@ def register_champions(
 
 
 def _tag_runs(
-    client: MlflowClient, ids: Mapping[str, Run], winners: Mapping[str, tuple[RunKey, str]]
+    client: MlflowClient, logged: Mapping[RunKey, Run], winners: Mapping[str, tuple[RunKey, str]]
 ) -> None:
     """Tag the runs that win with the rules they win by, and no others."""
-    for key, logged in ids.items():
-        wanted = ",".join(sorted(kind for kind, (run, _) in winners.items() if str(run) == key))
+    for key, run in logged.items():
+        wanted = ",".join(sorted(kind for kind, (winner, _) in winners.items() if winner == key))
         if wanted:
-            client.set_tag(logged.info.run_id, CHAMPION_TAG, wanted)
-        elif CHAMPION_TAG in logged.data.tags:
-            client.delete_tag(logged.info.run_id, CHAMPION_TAG)
+            client.set_tag(run.info.run_id, CHAMPION_TAG, wanted)
+        elif CHAMPION_TAG in run.data.tags:
+            client.delete_tag(run.info.run_id, CHAMPION_TAG)
 
 
 def _model_versions(client: MlflowClient, name: str) -> dict[tuple[str, str], ModelVersion]:
@@ -102,7 +96,7 @@ def _model_versions(client: MlflowClient, name: str) -> dict[tuple[str, str], Mo
         client.create_registered_model(name)
     found = client.search_model_versions(f"name='{name}'")
     return {
-        (version.tags.get("minivess.run", ""), version.tags.get(WEIGHTS_TAG, "")): version
+        (version.tags.get(RUN_TAG, ""), version.tags.get(WEIGHTS_TAG, "")): version
         for version in found
     }
 
@@ -112,5 +106,5 @@ def _new_version(
 ) -> ModelVersion:
     # Relative: artifacts stay in results/, wherever that folder is.
     source = paths.run_folder(paths.experiment_folder(experiment), key).as_posix()
-    tags = {"minivess.run": str(key), WEIGHTS_TAG: digest}
+    tags = {RUN_TAG: str(key), WEIGHTS_TAG: digest}
     return client.create_model_version(model_name(experiment), source, run_id, tags=tags)

@@ -123,6 +123,20 @@ def check(scene: Stage) -> None:
     runs = {"/".join(Path(name).parts[1:5]) for name in reference.sums if "run.json" in name}
     if statuses != [(name, "FINISHED") for name in sorted(runs)]:
         raise DisorderError(f"MLflow has {statuses}")
+    if aliases := missing_aliases(bench.folder / "mlflow.db", bench.name):
+        raise DisorderError(f"MLflow's registry lacks the aliases {', '.join(aliases)}")
+
+
+def missing_aliases(database: Path, experiment: str) -> list[str]:
+    """Rules of which MLflow's registry has no champion."""
+    from minivess.statistics.champion import RULES
+    from minivess.tracking.registry import model_name
+    from minivess.tracking.store import connection
+
+    with connection(f"sqlite:///{database}", write=False) as client:
+        models = client.search_registered_models(f"name='{model_name(experiment)}'")
+    known = {alias for model in models for alias in model.aliases}
+    return sorted(RULES.keys() - known)
 
 
 def tracked_statuses(database: Path, experiment: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.statistics import champion as rules
 from minivess.statistics import tables
+from minivess.types import RunKey
 
 FAST = StatisticsConfig(bootstrap_resamples=199)
 A, B, C = ("net", "a"), ("net", "b"), ("net", "c")
@@ -137,6 +138,25 @@ def test_the_winner_is_best_and_does_not_depend_on_the_order_of_rows(
     assert one.margin is not None
     assert one.margin >= -1e-9
     assert [e.arm for e in one.standings] == [e.arm for e in again["overlap"].standings]
+
+
+def explained(cases: pl.DataFrame, kind: str) -> str:
+    one = rules.choose_all(cases, FAST)[1][kind]
+    record = rules.as_record(one, RunKey(*one.arm, 0, 0), "0" * 64)
+    return rules.explain(record, lambda arm: arm[1])
+
+
+def test_what_is_said_is_what_was_found() -> None:
+    clear = table({A: {"dice": [0.5, 0.6, 0.7, 0.8]}, B: {"dice": [0.6, 0.8, 0.8, 0.95]}})
+    assert "better in 4, worse in 0 of 4 cases" in explained(clear, "overlap")
+    assert "holds 0" not in explained(clear, "overlap")
+    unclear = table({A: {"dice": [0.5, 0.6, 0.7, 0.8]}, B: {"dice": [0.6, 0.5, 0.8, 0.71]}})
+    assert "the interval holds 0" in explained(unclear, "overlap")
+    constant = table({A: {"dice": [0.25, 0.5]}, B: {"dice": [0.5, 0.75]}})
+    text = explained(constant, "overlap")
+    assert "0.2500 (no interval" in text
+    assert "holds 0" not in text, "there is no interval that could"
+    assert "won against nobody" in explained(table({A: {"dice": [0.5, 0.6]}}), "overlap")
 
 
 def test_the_run_that_stands_for_an_arm() -> None:
