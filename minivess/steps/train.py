@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,13 +104,21 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
 
 
 def _end_unfinished(handle: OpenRun, error: BaseException) -> None:
-    """FAILED after an error, KILLED after a signal; what stopped the training stays the error."""
+    """FAILED after an error, KILLED after a signal; what stopped the training stays the error.
+
+    No later signal cuts this short: where one process of a team is lost, this one meets that error
+    and is then told to end, while it writes.
+    """
     from minivess.tracking.mlflow_log import close_run
 
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         close_run(handle, "FAILED" if isinstance(error, Exception) else "KILLED")
     except MinivessError as second:
         say(f"its status could not be written to MLflow either: {second}")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def predict(root: Path, key: RunKey, case: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import threading
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -261,3 +264,34 @@ def test_a_database_deleted_during_training(uri: str, experiment: str, run: RunK
 @given(st.one_of(st.floats(allow_nan=False), st.integers(), st.booleans(), st.none()))
 def test_numbers_survive_as_text(value: log.Scalar) -> None:
     assert json.loads(log.as_text(value)) == value
+
+
+def test_a_signal_does_not_cut_short_what_a_failed_training_writes(
+    uri: str, experiment: str, run: RunKey
+) -> None:
+    from minivess.steps.train import _end_unfinished
+
+    handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
+    path = sqlite_path(uri)
+    assert path is not None
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    timers = [
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)),
+        threading.Timer(1.0, holder.execute, ("ROLLBACK",)),
+    ]
+    try:
+        for timer in timers:
+            timer.start()
+        _end_unfinished(handle, RuntimeError("the companion is gone"))
+        for timer in timers:
+            timer.join()
+        assert not received
+        assert _runs(uri, experiment, run)[0].info.status == "FAILED"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM], "afterwards signals are answered again"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        holder.close()

@@ -205,7 +205,8 @@ def test_however_it_is_stopped_nothing_is_left_and_it_goes_on_to_the_same_bytes(
     assert process.returncode == 8, said
     assert said.count("MV-TRAIN-002") == 1
     assert "SIGKILL" in said
-    assert place.runs() == ["FAILED"]
+    # The leading process meets the loss itself, or is told to end before it does.
+    assert place.runs() in (["FAILED"], ["KILLED"])
     assert_gone(team)
 
     # SIGKILL to the command itself, and to nothing else.
