@@ -38,6 +38,11 @@ CODES: dict[str, str] = {
     "MV-FOLDS-003": "folds file that does not fit the cases",
     "MV-PATCH-001": "patch larger than the smallest volume",
     "MV-PATCH-002": "patch that the network cannot divide",
+    "MV-LOCK-001": "label of a locked test case",
+    "MV-LOCK-002": "test set that is locked for this analysis",
+    "MV-LOCK-003": "audit log that was changed",
+    "MV-LOCK-004": "unlock without a reason or a name",
+    "MV-LOCK-005": "no test set",
     "MV-STATE-001": "results that belong to another configuration",
     "MV-STATE-002": "input of a step is missing: an earlier step has not run",
     "MV-STATE-003": "checkpoint cannot be read",
@@ -71,6 +76,7 @@ EXIT_STATUS: dict[str, int] = {
     "TRACK": 6,
     "PAPER": 7,
     "TRAIN": 8,
+    "LOCK": 9,
 }
 
 

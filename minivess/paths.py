@@ -127,6 +127,16 @@ def champions(root: Path) -> Path:
     return root / "champions.json"
 
 
+def audit_folder(root: Path) -> Path:
+    """The audit log of unlocking the test set; never part of the digests, for it holds times."""
+    return root / "audit"
+
+
+def test_folder(root: Path, digest: str) -> Path:
+    """Results on the test cases of one analysis, laid out as an experiment's own."""
+    return root / "test" / digest[:16]
+
+
 def summary_text(root: Path) -> Path:
     """The final summary as text."""
     return root / "summary.txt"

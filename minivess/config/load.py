@@ -20,8 +20,8 @@ EXPERIMENTS = Path("configs/experiment")
 # What each step reads, whole sections or single keys: a change of anything else leaves its file,
 # and so its outputs, alone.
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
-    "phantom": ("phantom",),
-    "manifest": ("data", "phantom"),
+    "phantom": ("phantom", "folds.test_cases"),
+    "manifest": ("data", "phantom", "folds.test_cases"),
     "validate": (
         "data",
         "folds.n_folds",

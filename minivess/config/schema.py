@@ -99,7 +99,11 @@ class FoldsConfig(Section):
         lt=1,
         description="part of each fold's training groups that only selects the checkpoint",
     )
-    test_cases: tuple[str, ...] = Field((), description="cases locked away from every fold")
+    test_cases: tuple[str, ...] = Field(
+        (),
+        description="cases locked away from every fold; their labels are not read before "
+        "`minivess unlock-test`",
+    )
 
 
 class PatchConfig(Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import polars as pl
 
 from minivess import output
 from minivess.config.schema import FoldsConfig
-from minivess.errors import MinivessError, nearest
+from minivess.data.locked import check_test_cases
+from minivess.errors import MinivessError
 from minivess.seeding import generator
 
 DIGESTED = ("case", "group", "spacing_um", "vessel_fraction", "image_sha256", "label_sha256")
@@ -103,7 +105,8 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
     """Folds of the manifest's cases, from scratch or from `config.folds_file`.
 
     Args:
-        manifest: case, group, spacing_um, vessel_fraction and digests of every case.
+        manifest: case, group, spacing_um, vessel_fraction and digests of every case; of test cases
+            nothing of the label is needed.
         config: number of folds, seed, part for selection, test cases, file.
 
     Raises:
@@ -112,19 +115,10 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
 
     Source: block randomisation within strata (Efron 1971 describes the family).
     """
-    known = set(manifest["case"])
-    for case in config.test_cases:
-        if case not in known:
-            raise MinivessError(
-                "MV-FOLDS-003",
-                what=f"the test case {case} is not in the manifest",
-                where="config folds.test_cases",
-                fix=nearest(case, known),
-            )
-    groups = _groups(manifest)
-    locked = [group for group in groups if set(group.cases) & set(config.test_cases)]
-    _check_whole(locked, config.test_cases, "folds.test_cases")
-    free = [group for group in groups if group not in locked]
+    check_test_cases(config.test_cases, manifest["case"])
+    _check_locked(manifest, config.test_cases)
+    # Nothing is known of the labels of locked cases, and nothing of them decides a fold.
+    free = _groups(manifest.filter(~pl.col("case").is_in(config.test_cases)))
     if config.folds_file is None:
         held_out = _assign_checked(free, config)
         sides = [([group for group in free if group not in fold], fold) for fold in held_out]
@@ -163,15 +157,22 @@ def _assign_checked(groups: list[_Group], config: FoldsConfig) -> list[list[_Gro
     return _assign(groups, config.n_folds, generator(config.folds_seed, "folds"))
 
 
-def _check_whole(groups: list[_Group], cases: tuple[str, ...], where: str) -> None:
-    for group in groups:
-        outside = sorted(set(group.cases) - set(cases))
+def _check_locked(manifest: pl.DataFrame, test_cases: tuple[str, ...]) -> None:
+    by_group = manifest.group_by("group", maintain_order=True).agg("case")
+    members = {str(name): tuple(map(str, cases)) for name, cases in by_group.iter_rows()}
+    touched = {name: own for name, own in members.items() if set(own) & set(test_cases)}
+    _check_whole(touched, test_cases, "folds.test_cases")
+
+
+def _check_whole(groups: Mapping[str, tuple[str, ...]], cases: tuple[str, ...], where: str) -> None:
+    for name, members in groups.items():
+        outside = sorted(set(members) - set(cases))
         if outside:
             raise MinivessError(
                 "MV-FOLDS-001",
-                what=f"the group {group.name} is on both sides of a split",
+                what=f"the group {name} is on both sides of a split",
                 where=where,
-                found=f"{', '.join(sorted(set(group.cases) & set(cases)))} on one side, "
+                found=f"{', '.join(sorted(set(members) & set(cases)))} on one side, "
                 f"{', '.join(outside)} on the other",
                 expected="all cases of a group on the same side",
                 fix="move the group's cases together, or correct the group column",
@@ -229,7 +230,8 @@ def _from_file(path: Path, groups: list[_Group]) -> list[tuple[list[_Group], lis
         sides = []
         for side in (train, validation):
             side_groups = [group for group in groups if set(group.cases) & set(side)]
-            _check_whole(side_groups, tuple(side), f"{path}, fold {index}")
+            members = {group.name: group.cases for group in side_groups}
+            _check_whole(members, tuple(side), f"{path}, fold {index}")
             sides.append(side_groups)
         folds.append((sides[0], sides[1]))
     return folds

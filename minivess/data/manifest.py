@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from minivess.data.geometry import Geometry
+from minivess.data.locked import locked_label
 from minivess.data.spacing import declared_unit, resolve_spacing
 from minivess.data.volume import data_files, read_volume
 from minivess.errors import MinivessError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 type Row = Mapping[str, Any]
 
 _INTS, _FLOATS = pl.List(pl.Int64), pl.List(pl.Float64)
-_REQUIRED = ("case", "image", "label", "group", "spacing_unit")
+_REQUIRED = ("case", "image", "label", "group", "locked", "spacing_unit")
 _SHOWN_VALUES = 16
 
 MANIFEST: dict[str, tuple[pl.DataType, str]] = {
@@ -34,6 +35,7 @@ MANIFEST: dict[str, tuple[pl.DataType, str]] = {
     "image": (pl.String(), "file of the volume"),
     "label": (pl.String(), "file of the label"),
     "group": (pl.String(), "cases of one group never straddle a fold"),
+    "locked": (pl.Boolean(), "a test case: nothing of its label is known"),
     "image_sha256": (pl.String(), "SHA-256 of the volume's file (header and voxels)"),
     "label_sha256": (pl.String(), "SHA-256 of the label's file"),
     "image_md5": (pl.String(), "MD5 of the volume's file, as publishers list it"),
@@ -88,7 +90,8 @@ def build_manifest(cases: list[SourceCase], data: DataConfig) -> pl.DataFrame:
     """One row per case, in the order of the cases; one volume in memory at a time.
 
     A file that cannot be read leaves nulls and the reason in its row; nothing is raised, so that
-    `validate` can report all problems of all cases together.
+    `validate` can report all problems of all cases together. The label of a locked case is not
+    opened, not even for its digest.
     """
     rows = [_row(case, data) for case in cases]
     table = pl.DataFrame(
@@ -120,7 +123,10 @@ def _row(case: SourceCase, data: DataConfig) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(MANIFEST)
     row |= {"case": case.case, "image": case.image.as_posix(), "label": case.label.as_posix()}
     row |= {"group": case.group, "spacing_unit": declared_unit(case, data)}
+    row["locked"] = case.locked
     row |= _guarded(lambda: _image_facts(case, data), case.image, "image", "read_error")
+    if case.locked:
+        return row | _no_error("label_read_error")
     row |= _guarded(
         lambda: _label_facts(case.label, data.vessel_labels),
         case.label,
@@ -130,9 +136,13 @@ def _row(case: SourceCase, data: DataConfig) -> dict[str, Any]:
     return row
 
 
+def _no_error(prefix: str) -> dict[str, Any]:
+    return {f"{prefix}_code": "", prefix: "", f"{prefix}_fix": ""}
+
+
 def _guarded(read: Any, path: Path, kind: str, prefix: str) -> dict[str, Any]:
     """Hashes and facts of a file, or its hashes and the reason why there are no facts."""
-    facts: dict[str, Any] = {f"{prefix}_code": "", prefix: "", f"{prefix}_fix": ""}
+    facts = _no_error(prefix)
     try:
         facts |= dict(zip((f"{kind}_sha256", f"{kind}_md5"), _digests(path), strict=True))
         facts |= read()
@@ -262,9 +272,11 @@ def read_label(row: Row, vessel_labels: tuple[int, ...] | None) -> BoolArray:
         vessel_labels: values that mean vessel; none where labels are 0 and 1.
 
     Raises:
-        MinivessError: MV-DATA-007 values other than 0 and 1 without vessel_labels; and as
-            `read_volume`.
+        MinivessError: MV-LOCK-001 the case is locked, MV-DATA-007 values other than 0 and 1 without
+            vessel_labels; and as `read_volume`.
     """
+    if row["locked"]:
+        raise locked_label(row["case"], row["label"])
     path = Path(row["label"])
     array = read_volume(path).array
     values = _label_values(array, path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,8 +186,16 @@ def make_phantom(config: PhantomConfig, index: int) -> Phantom:
     return Phantom(image, (share >= LABEL_OCCUPANCY).astype(np.uint8), tuple(segments))
 
 
-def write_phantom(config: PhantomConfig, folder: Path) -> list[str]:
-    """Write all cases as images/<case>.nii.gz and labels/<case>.nii.gz, and cases.csv.
+def write_phantom(
+    config: PhantomConfig, folder: Path, locked: Collection[str] = (), only: Collection[str] = ()
+) -> list[str]:
+    """Write cases as images/<case>.nii.gz and labels/<case>.nii.gz, and cases.csv.
+
+    Args:
+        config: shape, spacing in um, number of trees, photons, seed.
+        folder: where to.
+        locked: cases whose labels are not written; cases.csv leaves them out.
+        only: the cases to write; all of them where it is empty.
 
     Returns the names of the cases.
 
@@ -196,13 +205,21 @@ def write_phantom(config: PhantomConfig, folder: Path) -> list[str]:
     names = [case_name(index) for index in range(config.n_cases)]
     affine = np.diag([*config.phantom_spacing_um, 1.0])
     for index, name in enumerate(names):
+        if only and name not in only:
+            continue
         phantom = make_phantom(config, index)
         geometry = Geometry(config.phantom_shape, affine, unit_um=1.0)
         write_volume(phantom.image, folder / "images" / f"{name}.nii.gz", geometry)
-        write_volume(phantom.label, folder / "labels" / f"{name}.nii.gz", geometry)
+        if name not in locked:
+            write_volume(phantom.label, folder / "labels" / f"{name}.nii.gz", geometry)
+    made = [name for name in names if not only or name in only]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "image", "label"])
-    writer.writerows([name, f"images/{name}.nii.gz", f"labels/{name}.nii.gz"] for name in names)
+    writer.writerows(
+        [name, f"images/{name}.nii.gz", f"labels/{name}.nii.gz"]
+        for name in made
+        if name not in locked
+    )
     output.write_text(text.getvalue(), folder / "cases.csv")
-    return names
+    return made

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from minivess import paths
+from minivess.data.locked import check_test_cases
 from minivess.errors import MinivessError, closest
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SourceCase:
         group: cases of one group (animal, acquisition) never straddle a fold.
         spacing_um: spacing that the list of cases declares, else none.
         spacing_unit: unit of the spacing in the headers; header: the one that they name.
+        locked: a test case, whose label is not to be read.
     """
 
     case: str
@@ -39,6 +41,7 @@ class SourceCase:
     group: str
     spacing_um: Spacing | None = None
     spacing_unit: SpacingUnit = "header"
+    locked: bool = False
 
 
 # the cases, and names of files without partner that data.exclude may name as well
@@ -121,15 +124,17 @@ def list_cases(experiment: Experiment, root: Path) -> list[SourceCase]:
     """The cases of an experiment, sorted by name, without those of `data.exclude`.
 
     Files are named, not opened: missing or damaged ones are found when the manifest is built.
+    Those of `folds.test_cases` are locked.
 
     Args:
-        experiment: its `data` and `phantom` sections count.
+        experiment: its `data` and `phantom` sections and `folds.test_cases` count.
         root: results folder of the experiment, for the phantom and unpacked files.
 
     Raises:
         MinivessError: MV-CONFIG-004 no path or an unknown name in data.exclude, MV-DATA-001 the
             source is missing, MV-DATA-002 it is not a ZIP, MV-DATA-011 duplicate case names,
-            MV-DATA-013 any other problem of the list, all problems of all rows in one error.
+            MV-DATA-013 any other problem of the list, all problems of all rows in one error,
+            MV-FOLDS-003 a test case that is none of the cases.
     """
     cases, alone = SOURCES[experiment.data.source](experiment, root)
     excluded = set(experiment.data.exclude)
@@ -143,7 +148,9 @@ def list_cases(experiment: Experiment, root: Path) -> list[SourceCase]:
             "at least one volume with its label",
             "shorten data.exclude" if cases else "add cases to the source",
         )
-    return kept
+    locked = experiment.folds.test_cases
+    check_test_cases(locked, [case.case for case in kept])
+    return [replace(case, locked=case.case in locked) for case in kept]
 
 
 def check_exclude(experiment: Experiment, known: set[str]) -> None:
@@ -164,7 +171,8 @@ def check_exclude(experiment: Experiment, known: set[str]) -> None:
 def source_files(experiment: Experiment, root: Path) -> list[Path]:
     """The user's own input files that exist: what Snakemake watches for changes, sorted.
 
-    Missing ones are left out here, so that validation can report all of them together.
+    Missing ones are left out here, so that validation can report all of them together. Labels of
+    locked cases are not among them: what lies there is nobody's business yet.
 
     Raises:
         MinivessError: as `list_cases`.
@@ -178,8 +186,7 @@ def source_files(experiment: Experiment, root: Path) -> list[Path]:
     if path.is_file() and experiment.data.source == "minivess":
         return [path]
     lists = [path if path.is_file() else path / "dataset.json"]
-    volumes = [volume for case in cases for volume in (case.image, case.label)]
-    files = {file for volume in volumes for file in data_files(volume)}
+    files = {file for volume in volumes_of(cases) for file in data_files(volume)}
     return sorted(file for file in (*lists, *files) if file.is_file())
 
 
@@ -193,5 +200,14 @@ def made_files(experiment: Experiment, root: Path) -> list[Path]:
     Raises:
         MinivessError: as `list_cases`.
     """
-    files = [path for case in list_cases(experiment, root) for path in (case.image, case.label)]
+    files = volumes_of(list_cases(experiment, root))
     return [path for path in files if root / "data" in path.parents]
+
+
+def volumes_of(cases: Iterable[SourceCase]) -> list[Path]:
+    """Images and labels of cases, but no label of a locked one."""
+    return [
+        path
+        for case in cases
+        for path in ((case.image,) if case.locked else (case.image, case.label))
+    ]

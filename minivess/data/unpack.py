@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minivess import paths
 from minivess.data.case_folders import check_member
-from minivess.data.sources import list_cases, source_path
+from minivess.data.sources import list_cases, source_path, volumes_of
 from minivess.errors import MinivessError
 from minivess.output import replacing
 
@@ -61,7 +61,9 @@ def _damaged(zip_path: Path, member: str, error: Exception) -> MinivessError:
 
 
 def unpack_source(experiment: Experiment, root: Path) -> list[Path]:
-    """Unpack the images and labels of all cases, where the source is a ZIP; returns the files.
+    """Unpack images and labels where the source is a ZIP; returns the files.
+
+    Labels of locked cases stay in it.
 
     Raises:
         MinivessError: as `list_cases` and `unpack_zip`.
@@ -69,6 +71,6 @@ def unpack_source(experiment: Experiment, root: Path) -> list[Path]:
     if experiment.data.source != "minivess" or not source_path(experiment).is_file():
         return []
     folder = paths.unpacked_folder(root)
-    volumes = [v for case in list_cases(experiment, root) for v in (case.image, case.label)]
+    volumes = volumes_of(list_cases(experiment, root))
     members = [volume.relative_to(folder).as_posix() for volume in volumes]
     return unpack_zip(source_path(experiment), members, folder)

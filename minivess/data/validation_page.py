@@ -101,6 +101,8 @@ def _verdict(manifest: pl.DataFrame, problems: pl.DataFrame) -> str:
     n_warnings = problems.height - n_errors
     n_groups = manifest["group"].n_unique()
     counts = f"{_count(manifest.height, 'case')} in {_count(n_groups, 'group')}"
+    if manifest["locked"].any():
+        counts += f", {manifest['locked'].sum()} of them locked away for the test"
     if n_errors:
         verdict = (
             f'<span class="badge error">Not accepted: {_count(n_errors, "error")}</span> '
@@ -157,6 +159,8 @@ def _picture(row: Row, experiment: Experiment) -> str:
 def _facts(row: Row) -> list[tuple[str, str]]:
     """Names and values of a card, those that are known."""
     facts: list[tuple[str, str]] = [("group", row["group"])]
+    if row["locked"]:
+        facts.append(("label", "locked away: a test case"))
     if row["shape"]:
         facts.append(("voxels", f"{listed(row['shape'])}, {row['dtype']}"))
     if row["spacing_um"]:

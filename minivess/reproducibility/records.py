@@ -18,7 +18,7 @@ from minivess.errors import MinivessError
 
 LOCK = "uv.lock"
 # Below the results folder, but no results.
-APART = frozenset({"config", "logs", ".state"})
+APART = frozenset({"config", "logs", ".state", "audit"})
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ def phantom(root: Path) -> None:
     """Write the synthetic volumes and their cases.csv."""
     from minivess.data.phantom import write_phantom
 
-    config = load_step(paths.step_config(root, "phantom")).phantom
-    names = write_phantom(config, paths.phantom_folder(root))
-    say(f"made {len(names)} phantom volumes of {config.phantom_shape} voxels")
+    config = load_step(paths.step_config(root, "phantom"))
+    locked = config.folds.test_cases
+    names = write_phantom(config.phantom, paths.phantom_folder(root), locked)
+    say(f"made {len(names)} phantom volumes of {config.phantom.phantom_shape} voxels")
 
 
 def unpack(root: Path) -> None:

@@ -420,6 +420,12 @@ def folds_test_cases(lab: Lab) -> None:
     assert made.test == ("phantom_003",)
     used = {case for f in made.folds for case in (*f.train, *f.selection, *f.validation)}
     assert used == {f"phantom_{number:03d}" for number in (1, 2, 4, 5, 6)}
+    for step in ("phantom", "manifest"):
+        assert lab.step(step, test_cases=["phantom_003"]).folds.test_cases == ("phantom_003",)
+    root = lab.root(test_cases=["phantom_003"])
+    data.manifest(root)
+    locked = read_manifest(paths.manifest(root)).filter(pl.col("locked"))
+    assert locked["case"].to_list() == ["phantom_003"]
 
 
 # patches

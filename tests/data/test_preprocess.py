@@ -42,6 +42,7 @@ def make_row(folder: Path, image: Array, label: Array, unit_um: float = 1.0) -> 
     return {
         "case": "mv01",
         "group": "mouse7",
+        "locked": False,
         "image": str(folder / "image.nii.gz"),
         "label": str(folder / "label.nii.gz"),
         "shape": list(SHAPE),

@@ -1,0 +1,151 @@
+"""The locked test set: what would be evaluated on it, and unlocking that once, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minivess import audit, paths, provenance
+from minivess.config.load import load_step
+from minivess.config.schema import Experiment
+from minivess.errors import MinivessError
+from minivess.logs import say
+from minivess.steps.analyze import experiment_runs
+from minivess.steps.champion import read_champions
+from minivess.types import RunKey
+
+UNLOCK, EVALUATE = "unlock-test", "test-evaluate"
+# What decides the result besides the networks and the volumes.
+SECTIONS = ("data", "phantom", "preprocess", "inference", "evaluation", "statistics")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that determines what an evaluation of the test cases would say, labels and code apart.
+
+    Attributes:
+        experiment: the resolved config.
+        cases: the locked cases.
+        runs: the networks whose mean probability is evaluated: those of the balanced champion's
+            arm. None of them has seen a test case.
+        facts: plain values; `digest` is theirs.
+    """
+
+    experiment: Experiment
+    cases: tuple[str, ...]
+    runs: tuple[RunKey, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the facts."""
+        return provenance.json_sha256(self.facts)
+
+
+def planned_analysis(root: Path) -> Analysis:
+    """The analysis of a finished experiment; opens no label.
+
+    Raises:
+        MinivessError: MV-LOCK-005 it has no test cases, MV-STATE-002 it is not finished,
+            MV-STATE-005 the champion's weights are not those that were chosen.
+    """
+    from minivess.data.manifest import read_manifest
+
+    experiment = load_step(paths.step_config(root, "experiment"))
+    cases = tuple(sorted(experiment.folds.test_cases))
+    if not cases:
+        raise MinivessError(
+            "MV-LOCK-005",
+            what="the experiment has no test set",
+            where=f"experiment {experiment.name}, folds.test_cases",
+            found="no test cases",
+            expected="names of cases that every fold leaves out",
+            fix="name them before the first training; docs/how-to/keep-a-test-set.md says how",
+        )
+    chosen = read_champions(root)["champions"]["balanced"]
+    arm = (chosen["model"], chosen["loss"])
+    runs = tuple(run for run in experiment_runs(root) if (run.model, run.loss) == arm)
+    weights = {str(run): _weights_digest(root, run) for run in runs}
+    if weights.get(chosen["run"]) != chosen["weights_sha256"]:
+        raise MinivessError(
+            "MV-STATE-005",
+            what="the champion's weights are not those that were chosen",
+            where=str(paths.weights(paths.run_folder(root, chosen["run"]))),
+            found=f"SHA-256 {weights.get(chosen['run'])}",
+            expected=f"SHA-256 {chosen['weights_sha256']}, as in {paths.champions(root)}",
+            fix="run the experiment to its end first",
+        )
+    manifest = read_manifest(paths.manifest(root))
+    images = dict(manifest.select("case", "image_sha256").iter_rows())
+    config = experiment.model_dump(mode="json")
+    facts = {
+        "arm": list(arm),
+        "weights": weights,
+        "images": {case: images[case] for case in cases},
+        "config": {section: config[section] for section in SECTIONS},
+        # How it is computed, as far as it changes the last bits.
+        "compute": {name: config["compute"][name] for name in ("profile", "threads")},
+    }
+    return Analysis(experiment, cases, runs, facts)
+
+
+def _weights_digest(root: Path, run: RunKey) -> str:
+    path = paths.weights(paths.run_folder(root, run))
+    if not path.exists():
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"the run {run} of the champion has no weights",
+            where=str(path),
+            fix=f"run the experiment to its end: just experiment {root.name}",
+        )
+    return provenance.file_sha256(path)
+
+
+def unlock_test(root: Path, who: str, reason: str) -> audit.Line:
+    """Log who unlocks the test set for the analysis as it is now, and why; the line.
+
+    An analysis is unlocked once: a second call changes nothing. Any change of what determines the
+    result makes another analysis, which needs its own line.
+
+    Raises:
+        MinivessError: as `planned_analysis` and `audit.append`.
+    """
+    analysis = planned_analysis(root)
+    folder = paths.audit_folder(root)
+    line = find_line(folder, UNLOCK, analysis.digest)
+    if line is not None:
+        say(f"unlocked before, on {line.time} by {line.who}: {line.reason}")
+        return line
+    line = audit.append(
+        folder,
+        UNLOCK,
+        who,
+        reason,
+        {
+            "analysis": analysis.digest,
+            "experiment": analysis.experiment.name,
+            "cases": list(analysis.cases),
+            "champion": "/".join(analysis.facts["arm"]),
+            "networks": len(analysis.runs),
+            "git": provenance.git_state(),
+        },
+    )
+    say(
+        f"unlocked {len(analysis.cases)} test cases for one evaluation of "
+        f"{line.facts['champion']} (analysis {analysis.digest[:16]})"
+    )
+    say(f"head of the audit log: {line.digest}; note it outside of this folder")
+    return line
+
+
+def find_line(folder: Path, event: str, analysis: str) -> audit.Line | None:
+    """The line of an event of an analysis in the audit log, which is checked first.
+
+    Raises:
+        MinivessError: MV-LOCK-003 the log was changed.
+    """
+    lines = audit.verify(folder)
+    found = (ln for ln in lines if ln.event == event and ln.facts.get("analysis") == analysis)
+    return next(found, None)
