@@ -63,6 +63,10 @@ check: _environment
     uv run --no-sync mypy
     uv run --no-sync lint-imports
 
+# Run a benchmark: just bench coverage [--splits 200]
+bench name *args: _environment
+    @uv run --no-sync python "benchmarks/$1.py" "${@:2}"
+
 # Record the committed digests anew, after a change that is meant to change results
 golden: _environment
     @PYTHONPATH=tests uv run --no-sync python tests/golden/record.py

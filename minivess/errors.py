@@ -61,6 +61,7 @@ CODES: dict[str, str] = {
     "MV-TRACK-003": "tracking database lacks what the files have",
     "MV-PAPER-001": "the paper cannot be rendered",
     "MV-QUERY-001": "SQL query that cannot be run",
+    "MV-CONFORMAL-001": "too few calibration cases for the risk that was asked for",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -77,6 +78,7 @@ EXIT_STATUS: dict[str, int] = {
     "PAPER": 7,
     "TRAIN": 8,
     "LOCK": 9,
+    "CONFORMAL": 10,
 }
 
 
