@@ -65,7 +65,7 @@ check: _environment
 
 # Run a benchmark: just bench coverage [--splits 200]
 bench name *args: _environment
-    @uv run --no-sync python "benchmarks/$1.py" "${@:2}"
+    @name="$1"; shift; uv run --no-sync python "benchmarks/$name.py" "$@"
 
 # Record the committed digests anew, after a change that is meant to change results
 golden: _environment
