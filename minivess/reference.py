@@ -43,6 +43,8 @@ PROBLEM: dict[str, str] = {
 }
 
 LOSS_PARTS = (
+    "minivess.losses.boundary:signed_distance",
+    "minivess.losses.calibration:hard_l1_ace",
     "minivess.losses.cbdice:soft_cbdice",
     "minivess.losses.cldice:soft_cldice",
     "minivess.losses.cldice:soft_skeleton",

@@ -147,12 +147,22 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """What the losses share."""
+    """What the losses share, and what some of them have of their own."""
 
     skeleton_iterations: Count = Field(
         5, description="iterations of the soft skeleton: at least the largest radius in voxels"
     )
     smooth: Positive = Field(1.0, description="added to numerator and denominator of ratios")
+    tversky_alpha: Positive = Field(0.3, description="weight of false positives in tversky")
+    tversky_beta: Positive = Field(0.7, description="weight of false negatives in tversky")
+    focal_gamma: float = Field(2.0, ge=0, description="exponent of focal; 0 is the cross-entropy")
+    boundary_weight: Positive = Field(
+        0.01, description="weight of the boundary term in generalized_dice_boundary"
+    )
+    ace_weight: Positive = Field(
+        1.0, description="weight of the calibration error in dice_ce_hl1ace"
+    )
+    ace_bins: Count = Field(20, description="bins of that calibration error")
 
 
 class TrainingConfig(Section):

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 
 from minivess.config.schema import LossConfig
 from minivess.errors import MinivessError, nearest
+from minivess.losses.boundary import boundary, generalized_dice_boundary, hausdorff_dt
+from minivess.losses.calibration import dice_ce_hl1ace
 from minivess.losses.cbdice import cbdice, cbdice_cldice
+from minivess.losses.centerline import centerline_ce, dice_centerline_ce
+from minivess.losses.cldice import cldice
 from minivess.losses.overlap import dice_ce, dice_ce_cldice
+from minivess.losses.regions import dice, focal, generalized_dice, tversky
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +29,17 @@ LOSSES: dict[str, Callable[[LossConfig], Loss]] = {
     "dice_ce": dice_ce,
     "dice_ce_cldice": dice_ce_cldice,
     "cbdice": cbdice,
+    "cldice": cldice,
+    "centerline_ce": centerline_ce,
+    "dice_centerline_ce": dice_centerline_ce,
+    "dice": dice,
+    "generalized_dice": generalized_dice,
+    "tversky": tversky,
+    "focal": focal,
+    "boundary": boundary,
+    "generalized_dice_boundary": generalized_dice_boundary,
+    "hausdorff_dt": hausdorff_dt,
+    "dice_ce_hl1ace": dice_ce_hl1ace,
 }
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from minivess.config.schema import LossConfig
+
 if TYPE_CHECKING:
     import torch
+
+    from minivess.losses import Loss
 
 
 def _erode(volume: torch.Tensor) -> torch.Tensor:
@@ -70,3 +74,22 @@ def soft_cldice(
     precision = ((ours * label).sum(axes) + smooth) / (ours.sum(axes) + smooth)
     sensitivity = ((theirs * probability).sum(axes) + smooth) / (theirs.sum(axes) + smooth)
     return 2.0 * precision * sensitivity / (precision + sensitivity)
+
+
+def cldice(config: LossConfig) -> Loss:
+    """1 - soft clDice, mean over samples.
+
+    Source: Shit et al. 2021, clDice, arXiv:2003.07311, Equation 3 with alpha 1. It is blind to
+    voxels on neither skeleton; the paper adds it to Dice, as `dice_ce_cldice` does.
+    """
+    import torch
+
+    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            probability, target = torch.softmax(logits.float(), dim=1)[:, 1:], label.float()
+            with torch.no_grad():
+                theirs = soft_skeleton(target, config.skeleton_iterations)
+            ours = soft_skeleton(probability, config.skeleton_iterations)
+            return (1.0 - soft_cldice(probability, target, (ours, theirs), config.smooth)).mean()
+
+    return loss

@@ -12,7 +12,7 @@ import multiprocessing
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ class Lab:
     def planned(self, **overrides: Any) -> PlannedRun:
         root = self.root(**overrides)
         experiment = load_step(paths.step_config(root, "train-dynunet"))
-        return plan_run(experiment, RUN, read_folds(paths.folds(root)), root)
+        run = replace(RUN, loss=overrides.get("losses", [RUN.loss])[0])
+        return plan_run(experiment, run, read_folds(paths.folds(root)), root)
 
     def task(self, **overrides: Any) -> TrainingTask:
         return self.planned(**overrides).task
@@ -558,6 +559,16 @@ def loss_smooth(lab: Lab) -> None:
     assert loss_value(lab, smooth=1e-5) > loss_value(lab, smooth=1000)
 
 
+def loss_of(name: str, key: str) -> Callable[[Lab], None]:
+    """The loss that a key belongs to has another value with another value of the key."""
+
+    def check(lab: Lab) -> None:
+        low, high = (loss_value(lab, losses=[name], **{key: value}) for value in (1, 3))
+        assert low != high
+
+    return check
+
+
 # training
 
 
@@ -874,6 +885,12 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("model", "deep_supervision"): model_deep_supervision,
     ("loss", "skeleton_iterations"): loss_skeleton_iterations,
     ("loss", "smooth"): loss_smooth,
+    ("loss", "tversky_alpha"): loss_of("tversky", "loss__tversky_alpha"),
+    ("loss", "tversky_beta"): loss_of("tversky", "loss__tversky_beta"),
+    ("loss", "focal_gamma"): loss_of("focal", "loss__focal_gamma"),
+    ("loss", "boundary_weight"): loss_of("generalized_dice_boundary", "loss__boundary_weight"),
+    ("loss", "ace_weight"): loss_of("dice_ce_hl1ace", "loss__ace_weight"),
+    ("loss", "ace_bins"): loss_of("dice_ce_hl1ace", "loss__ace_bins"),
     ("training", "epochs"): training_epochs,
     ("training", "learning_rate"): training_learning_rate,
     ("training", "weight_decay"): training_weight_decay,

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 SHAPE = (12, 12, 8)
 CONFIG = LossConfig(skeleton_iterations=3)
+# Terms that see a part of the voxels only, and are added to another loss.
+ON_SKELETONS = {"cbdice", "cldice", "centerline_ce"}
+ON_SURFACES = {"boundary", "hausdorff_dt"}
+PARTIAL = ON_SKELETONS | ON_SURFACES
+# The signed distance inside a vessel is negative.
+SIGNED = {"boundary", "generalized_dice_boundary"}
+# Where the paper's definition has nothing to say, whatever is predicted: labels without a skeleton
+# or a surface, ratios whose numerator is 0.
+NO_GRADIENT = {
+    ("boundary", "empty"),
+    ("boundary", "full"),
+    ("cldice", "full"),
+    ("dice", "empty"),
+    ("tversky", "empty"),
+}
+# Where some wrong predictions have no skeleton or surface either, and look right.
+BLIND = NO_GRADIENT | {("hausdorff_dt", "full"), ("cbdice", "full"), ("centerline_ce", "full")}
 
 
 @pytest.fixture(params=sorted(LOSSES))
@@ -85,27 +102,32 @@ def gradient(
 
 @pytest.mark.parametrize("label", ["tube", "empty", "full", "mixed", "noise"])
 @pytest.mark.parametrize("logits", ["noise", "zeros", "nothing", "everything", "huge", "tube"])
-def test_value_and_gradient_are_finite(loss: Loss, logits: str, label: str) -> None:
+def test_value_and_gradient_are_finite(loss_name: str, loss: Loss, logits: str, label: str) -> None:
     import torch
 
     value, grad = gradient(loss, predictions()[logits], labels()[label])
     assert value.shape == ()
     assert value.dtype == torch.float32
     assert torch.isfinite(value)
-    assert value >= -1e-6
+    assert value >= -1e-6 or loss_name in SIGNED
     assert torch.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("label", ["tube", "empty", "full", "noise"])
-def test_a_prediction_that_can_be_better_has_a_gradient(loss: Loss, label: str) -> None:
+def test_a_prediction_that_can_be_better_has_a_gradient(
+    loss_name: str, loss: Loss, label: str
+) -> None:
     # cbDice alone is blind where nothing is predicted, hence a prediction with some vessel.
     _, grad = gradient(loss, predictions()["noise"], labels()[label])
+    if (loss_name, label) in NO_GRADIENT:
+        assert grad.abs().sum() < 1e-6
+        return
     assert grad.abs().sum() > 1e-4
     # Softmax: what one channel gains the other loses.
     assert grad.sum(dim=1).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"cbdice"}))
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - PARTIAL))
 @pytest.mark.parametrize("label", ["tube", "full"])
 def test_training_can_start_from_a_network_that_predicts_nothing(name: str, label: str) -> None:
     target = labels()[label]
@@ -115,9 +137,11 @@ def test_training_can_start_from_a_network_that_predicts_nothing(name: str, labe
     assert (grad[:, 1][vessel] < 0).all(), "more of it where vessel is"
 
 
-def test_a_step_along_the_gradient_does_what_the_gradient_says(loss: Loss) -> None:
+def test_a_step_along_the_gradient_does_what_the_gradient_says(loss_name: str) -> None:
     import torch
 
+    # With one bin no voxel changes its bin.
+    loss = build_loss(loss_name, CONFIG.model_copy(update={"ace_bins": 1}))
     # Far enough from probability 0.5 that masks and hard skeletons stay as they are.
     rng = np.random.default_rng(2)
     sign = np.where(rng.random((1, 1, *SHAPE)) < 0.85, 1, -1) * (
@@ -168,17 +192,23 @@ def test_better_predictions_have_lower_losses(loss_name: str, label: str) -> Non
     perfect = loss(predicting(target, 20.0), target).item()
     worse = loss(predicting(noisy, 5.0), target).item()
     wrong = loss(predicting(target, -5.0), target).item()
-    assert perfect == pytest.approx(0.0, abs=2e-5)
+    if (loss_name, label) in BLIND:
+        assert perfect <= worse
+        return
+    if loss_name not in SIGNED:
+        assert perfect == pytest.approx(0.0, abs=2e-5)
     assert perfect < worse
-    if (loss_name, label) != ("cbdice", "full"):  # no skeleton on either side to tell them apart
+    # A noisy mask has more skeleton to be wrong on than a mask that is wrong everywhere.
+    if not loss_name.endswith("centerline_ce"):
         assert worse < wrong
 
 
-def test_an_empty_label_is_predicted_perfectly_by_nothing(loss: Loss) -> None:
+def test_an_empty_label_is_predicted_perfectly_by_nothing(loss_name: str, loss: Loss) -> None:
     empty = labels()["empty"]
     perfect = loss(predicting(empty, 20.0), empty).item()
     assert perfect == pytest.approx(0.0, abs=1e-3)
-    assert perfect < loss(predictions()["noise"], empty).item()
+    if loss_name != "boundary":
+        assert perfect < loss(predictions()["noise"], empty).item()
 
 
 def test_equal_input_gives_equal_bytes_and_stays_as_it_is(loss: Loss) -> None:

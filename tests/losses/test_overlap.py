@@ -107,4 +107,4 @@ def test_no_operation_lacks_a_deterministic_cuda_kernel() -> None:
             seen.add(node)
             assert not node.name().startswith(refused), (name, node.name())
             todo += [parent for parent, _ in node.next_functions]
-        assert len(seen) > 5
+        assert len(seen) >= 5

@@ -23,7 +23,6 @@ from minivess.config.load import resolve, write_step_files
 from minivess.config.schema import FigureConfig
 from minivess.figures import FIGURES, FigureInputs, make_figure
 from minivess.figures.qualitative import QualitativeCase, qualitative_cases
-from minivess.losses import LOSSES
 from minivess.metrics import METRICS
 from minivess.statistics import champion, tables
 from minivess.statistics.compare import compare, summarise
@@ -232,8 +231,9 @@ def experiment_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 
 @pytest.fixture(scope="session")
 def root(experiment_of: Callable[..., Path]) -> Path:
-    """An experiment of all losses and two seeds, with a case that failed."""
-    return experiment_of(overrides={"losses": sorted(LOSSES), "seeds": [0, 1]})
+    """An experiment of four losses and two seeds, with a case that failed."""
+    losses = ["cbdice", "cbdice_cldice", "dice_ce", "dice_ce_cldice"]
+    return experiment_of(overrides={"losses": losses, "seeds": [0, 1]})
 
 
 @pytest.fixture(scope="session")

@@ -118,9 +118,19 @@ def test_every_figure_is_shown_with_its_caption_and_referred_to(root: Path, text
         assert f"@{label}" in text
 
 
-def test_every_loss_and_no_other_is_described(text: str) -> None:
-    described = re.findall(r"^- `(\w+)`: \$", section(text, "Methods"), re.MULTILINE)
-    assert sorted(described) == sorted(LOSSES)
+def test_every_loss_and_no_other_is_described(
+    text: str, experiment_of: Callable[..., Path], read_manuscript: Reader
+) -> None:
+    four = ["cbdice", "cbdice_cldice", "dice_ce", "dice_ce_cldice"]
+    all_of_them = experiment_of(overrides={"losses": sorted(LOSSES)})
+    whole = (read_manuscript(all_of_them) / "index.qmd").read_text(encoding="utf-8")
+    for manuscript, losses in ((whole, sorted(LOSSES)), (text, four)):
+        methods = section(manuscript, "Methods")
+        assert re.findall(r"^- `(\w+)`: \$", methods, re.MULTILINE) == losses
+        # Each symbol that a formula uses is explained above the list.
+        terms, _, formulas = methods.partition("The losses compared are")
+        for symbol in set(re.findall(r"\\mathcal\{L\}_\\mathrm\{\w+\}", formulas)):
+            assert symbol in terms, symbol
 
 
 def test_a_changed_table_changes_the_text(
@@ -245,6 +255,6 @@ def test_an_undescribed_loss_is_a_clear_error(
     other = tmp_path / "demo"
     shutil.copytree(root, other)
     config = paths.step_config(other, "experiment")
-    config.write_text(config.read_text(encoding="utf-8").replace("- cbdice\n", "- tversky\n"))
-    with pytest.raises(CellExecutionError, match="does not describe the loss tversky"):
+    config.write_text(config.read_text(encoding="utf-8").replace("- cbdice\n", "- mine\n"))
+    with pytest.raises(CellExecutionError, match="does not describe the loss mine"):
         read_manuscript(other)
