@@ -50,6 +50,7 @@ wildcard_constraints:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/analyze.smk"
 include: "workflow/rules/champion.smk"
 include: "workflow/rules/report.smk"

@@ -62,6 +62,8 @@ CODES: dict[str, str] = {
     "MV-PAPER-001": "the paper cannot be rendered",
     "MV-QUERY-001": "SQL query that cannot be run",
     "MV-CONFORMAL-001": "too few calibration cases for the risk that was asked for",
+    "MV-ENSEMBLE-001": "members of an ensemble that are the same network",
+    "MV-ENSEMBLE-002": "case that a member of an ensemble was trained or selected on",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -79,6 +81,7 @@ EXIT_STATUS: dict[str, int] = {
     "TRAIN": 8,
     "LOCK": 9,
     "CONFORMAL": 10,
+    "ENSEMBLE": 9,
 }
 
 

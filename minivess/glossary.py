@@ -7,6 +7,7 @@ GLOSSARY: dict[str, str] = {
     "branch": "Piece of a skeleton between two junctions or ends.",
     "case": "One volume and its label.",
     "champion": "The trained model that is chosen for use on new volumes.",
+    "ensemble": "Several trained networks that predict together; its arm is called NETWORK+KIND.",
     "experiment": "One file in `configs/experiment/` and everything made from it, in "
     "`results/<experiment>/`.",
     "fold": "One division of the cases: some train, some select the checkpoint, the held-out rest "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MINIVESS_RESULTS"
 DEFAULT = Path("../results/demo")
-TABLES = ("runs", "params", "cases", "comparison", "champions", "baseline")
+TABLES = ("runs", "params", "cases", "ensembles", "comparison", "champions", "baseline")
 LOCK = "uv.lock"
 STATUSES = ("ok", "empty_prediction", "empty_reference", "both_empty")
 _ID = re.compile(r"10\.\d{4,9}/[^\s,;]+|\d{4}\.\d{4,5}")
@@ -174,9 +174,12 @@ def arms_table(results: Results, metrics: Sequence[str]) -> str:
 
 def status_table(results: Results) -> str:
     """How many predictions of each arm have which status; one row per arm."""
-    cases = results.tables["cases"]
-    predictions = cases.select("model", "loss", "seed", "fold", "case", "status").unique()
-    counts = Counter(predictions.select("model", "loss", "status").iter_rows())
+    columns = ("model", "loss", "seed", "fold", "case", "status")
+    counts = Counter(
+        (row[0], row[1], row[-1])
+        for name in ("cases", "ensembles")
+        for row in results.tables[name].select(columns).unique().iter_rows()
+    )
     rows = [
         [
             arm_name(results, arm),

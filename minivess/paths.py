@@ -102,6 +102,35 @@ def case_metrics(run: Path, case: str) -> Path:
     return run / "metrics" / f"{case}.parquet"
 
 
+def ensembles(root: Path, model: str, loss: str, fold: int | str) -> Path:
+    """Folder of all ensembles of one network, loss and fold.
+
+    >>> ensembles(Path("results/demo"), "dynunet", "dice_ce", 1).as_posix()
+    'results/demo/ensembles/dynunet/dice_ce/fold1'
+    """
+    return root / "ensembles" / model / loss / f"fold{fold}"
+
+
+def ensembles_record(folder: Path) -> Path:
+    """Members of the ensembles with their digests, and the digest of every volume made of them."""
+    return folder / "ensembles.json"
+
+
+def ensembles_metrics(folder: Path) -> Path:
+    """Metrics of the ensembles of one fold, long format."""
+    return folder / "ensembles.parquet"
+
+
+def ensemble(folder: Path, kind: str, seed: int) -> Path:
+    """Folder of one ensemble: its predictions lie in it as those of a run do."""
+    return folder / kind / f"seed{seed}"
+
+
+def uncertainty(run: Path, case: str, name: str) -> Path:
+    """Map of a case: entropy, expected_entropy or mutual_information, in nats."""
+    return run / "predictions" / f"{case}_{name}.nii.gz"
+
+
 def baseline(root: Path) -> Path:
     """Best single threshold of each case, chosen with the reference in hand."""
     return root / "tables" / "baseline.parquet"
@@ -113,7 +142,7 @@ def tracked(root: Path) -> Path:
 
 
 def table(root: Path, name: str) -> Path:
-    """A table: runs, params, metrics, cases, history, summary, comparison, baseline, champions."""
+    """One of the tables of `statistics.tables.COLUMNS`: runs, cases, summary and so on."""
     return root / "tables" / f"{name}.parquet"
 
 

@@ -24,6 +24,7 @@ TABLES: dict[str, str] = {
     "params": "Parameters of every run.",
     "metrics": "Means of each run over the cases it was evaluated on.",
     "cases": "Every metric of every evaluated case of every run.",
+    "ensembles": "Every metric of every case of every ensemble; no rows where there is none.",
     "history": "Training curves of every run.",
     "baseline": "The best that a single threshold can do on each case.",
     "summary": "Mean, spread and interval of each network and loss over cases.",

@@ -72,13 +72,14 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
     profile for SLURM has one turn per submission.
 
     Args:
-        rule: one of `COSTS`, train or predict.
+        rule: one of `COSTS`, train, predict or ensembles.
         plan: the experiment.
 
     Raises:
         KeyError: no such rule.
     """
-    memory, seconds = {"train": _TRAIN, "predict": _PREDICT}.get(rule) or _volumes(COSTS[rule])
+    own = {"train": _TRAIN, "predict": _PREDICT, "ensembles": _ENSEMBLES}
+    memory, seconds = own.get(rule) or _volumes(COSTS[rule])
 
     def mem_mb(wildcards: Any, attempt: int) -> int:
         step = MEMORY_MARGIN * memory(plan, wildcards)
@@ -91,7 +92,7 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
     found: dict[str, int | Resource] = {"mem_mb": mem_mb, "runtime": runtime}
     if devices := gpus(rule, plan.experiment):
         found["gpu"] = devices
-        if rule == "predict":
+        if rule != "train":
             found["gpu_turn"] = 1
     return found
 
@@ -104,7 +105,10 @@ def gpus(rule: str, experiment: Experiment) -> int:
     """
     compute = experiment.compute
     wanted = compute.device.startswith("cuda") or (compute.device == "auto" and gpu_count() > 0)
-    if rule not in ("train", "predict") or not wanted:
+    computing = ["train", "predict"]
+    if network_passes(experiment):
+        computing.append("ensembles")
+    if rule not in computing or not wanted:
         return 0
     return compute.devices if rule == "train" else 1
 
@@ -266,5 +270,37 @@ def _predict_seconds(plan: Plan, wildcards: Any) -> float:
     return TORCH_SECONDS + seconds / _speed(experiment, "predict")
 
 
+def network_passes(experiment: Experiment) -> int:
+    """How often the ensembles of an arm have a case predicted anew, at most.
+
+    A greedy soup is tried on the selection cases, each seed alone and then added.
+    """
+    seeds = len(experiment.seeds)
+    per_kind = {"uniform_soup": 1, "greedy_soup": 2 * seeds + 1}
+    return sum(per_kind.get(kind, 0) for kind in experiment.ensembles.kinds)
+
+
+def _ensembles_mb(plan: Plan, wildcards: Any) -> float:
+    """Beside the network: sums in float64 and maps, or what the metrics need."""
+    device = CUDA_MB if gpus("ensembles", plan.experiment) else 0
+    voxels = math.prod(case_shape(plan, None))
+    maps = COSTS["evaluate"].bytes_per_voxel * voxels / 1e6
+    return PREDICT_MB + device + _prediction_mb(plan, None) + maps
+
+
+def _ensembles_seconds(plan: Plan, wildcards: Any) -> float:
+    experiment = plan.experiment
+    shape = case_shape(plan, None)
+    window = _window(experiment.inference, experiment.patches.patch_size)
+    model = experiment.models[wildcards.model]
+    once = _window_seconds(model, shape, window, experiment.inference.overlap)
+    network = network_passes(experiment) * once / _speed(experiment, "ensembles")
+    # Reading, writing and measuring each ensemble's volumes.
+    cost = 2 * COSTS["evaluate"].seconds_per_megavoxel * math.prod(shape) / 1e6
+    cases = math.ceil(len(plan.cases) / plan.n_folds)
+    return TORCH_SECONDS + cases * (network + len(experiment.ensembles.kinds) * cost)
+
+
+_ENSEMBLES: tuple[Estimate, Estimate] = (_ensembles_mb, _ensembles_seconds)
 _TRAIN: tuple[Estimate, Estimate] = (_train_mb, _train_seconds)
 _PREDICT: tuple[Estimate, Estimate] = (_predict_mb, _predict_seconds)

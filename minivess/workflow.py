@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from minivess import output, paths
 from minivess.config.load import resolve, write_step_files
-from minivess.config.schema import Experiment
+from minivess.config.schema import SEED_KINDS, Experiment
 from minivess.data.folds import read_folds, read_folds_file
 from minivess.data.sources import list_cases, made_files, source_files
 from minivess.errors import MinivessError, nearest
@@ -88,6 +89,7 @@ def plan_experiment(
         write_step_files(experiment, root / "config")
         if not dry_run:
             forget_missing_store(root)
+            forget_incomplete_ensembles(root)
     cases = list_cases(experiment, root)
     own = source_files(experiment, root)
     folds_file = experiment.folds.folds_file
@@ -106,13 +108,14 @@ def check_uses(experiment: Experiment) -> None:
 
     Raises:
         MinivessError: MV-CONFIG-003 a loss, architecture or metric that does not exist,
-            MV-CONFIG-004 batches that the devices cannot share.
+            MV-CONFIG-004 batches that the devices cannot share, ensembles without members.
     """
     from minivess.losses import LOSSES
     from minivess.metrics import METRICS
     from minivess.models import ADAPTERS
 
     check_shares(experiment.patches, experiment.compute.devices)
+    check_ensembles(experiment)
     wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
     models = experiment.models.values()
     wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
@@ -127,11 +130,46 @@ def check_uses(experiment: Experiment) -> None:
             )
 
 
+def check_ensembles(experiment: Experiment) -> None:
+    """Raise for ensembles that would have one member.
+
+    Raises:
+        MinivessError: MV-CONFIG-004.
+    """
+    over_seeds = [kind for kind in experiment.ensembles.kinds if kind in SEED_KINDS]
+    if over_seeds and len(experiment.seeds) < 2:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="an ensemble over seeds needs at least two of them",
+            where="config ensembles.kinds and seeds",
+            found=f"{', '.join(over_seeds)} with seeds {list(experiment.seeds)}",
+            fix="set more seeds, for example seeds: [0, 1, 2]",
+        )
+
+
 def forget_missing_store(root: Path) -> None:
     """Remove tracked.json where the SQLite store is gone: it is no longer true."""
     database = sqlite_path(tracking_uri())
     if database is not None and not database.exists():
         paths.tracked(root).unlink(missing_ok=True)
+
+
+def forget_incomplete_ensembles(root: Path) -> None:
+    """Remove the record of ensembles of which a volume is gone: they are made again.
+
+    Which volumes there are depends on the folds, so no rule can declare them.
+    """
+    for path in sorted(root.glob("ensembles/*/*/*/ensembles.json")):
+        if not _is_complete(path):
+            path.unlink()
+
+
+def _is_complete(record: Path) -> bool:
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        return all((record.parent / name).is_file() for name in files)
+    except (ValueError, KeyError, TypeError):  # somebody changed it
+        return False
 
 
 def gpu_count(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:

@@ -18,6 +18,12 @@ GIVEN = {
     "name": "summary",
     "suffix": "svg",
     "digest": "0123",
+    "model": "dynunet",
+    "loss": "dice_ce",
+    "fold": 1,
+    "folder": ROOT / "ensembles",
+    "kind": "mean",
+    "seed": 0,
 }
 
 

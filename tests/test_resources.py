@@ -20,7 +20,7 @@ from minivess.inference.sliding_window import predict_probability
 from minivess.resources import LARGEST_SHAPE, rule_resources
 from minivess.workflow import Plan
 
-RULES = (*resources.COSTS, "train", "predict")
+RULES = (*resources.COSTS, "train", "predict", "ensembles")
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,15 @@ def test_what_takes_more_memory_in_a_training_asks_for_more(values: dict[str, An
     assert asked("train", plan(**values))["mem_mb"] > asked("train", plan())["mem_mb"]
 
 
+def test_ensembles_that_compute_ask_for_more_time() -> None:
+    shape = {"phantom_shape": [256, 256, 64]}
+    none, read, predicted, tried = (
+        asked("ensembles", plan(phantom=shape, seeds=[0, 1], ensembles={"kinds": kinds}))["runtime"]
+        for kinds in ([], ["mean"], ["uniform_soup"], ["greedy_soup"])
+    )
+    assert none == read < predicted < tried
+
+
 def test_a_longer_training_asks_for_more_time_but_no_more_memory() -> None:
     short, long = (plan(training={"epochs": epochs}) for epochs in (100, 1000))
     assert asked("train", long)["runtime"] > 5 * asked("train", short)["runtime"]
@@ -108,7 +117,10 @@ def test_only_networks_get_a_gpu_and_only_where_it_is_wanted(
         **dict.fromkeys(resources.COSTS),
         "train": 2,
         "predict": 1,
+        "ensembles": None,
     }
+    soups = plan(compute={"device": "cuda"}, ensembles={"kinds": ["uniform_soup"]}, seeds=[0, 1])
+    assert asked("ensembles", soups)["gpu"] == 1
     assert "gpu_turn" not in asked("train", wanted)
     assert asked("predict", wanted)["gpu_turn"] == 1
     monkeypatch.setattr(resources, "gpu_count", lambda: 4)

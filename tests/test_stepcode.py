@@ -23,6 +23,7 @@ def modules(step: str) -> set[str]:
         ("train", {"training.trainer", "losses.cbdice", "data.augment"}, {"tracking", "metrics"}),
         ("predict", {"inference.predict", "models.dynunet"}, {"losses", "training.trainer"}),
         ("evaluate", {"metrics.surface", "data.volume"}, {"training.trainer", "models"}),
+        ("ensembles", {"inference.soup", "metrics.surface"}, {"training.trainer", "losses"}),
         ("validate", {"data.checks", "data.thumbnail"}, {"data.folds", "data.phantom"}),
         ("export", {"tracking.export", "metrics"}, {"training.trainer"}),
         ("compare", {"statistics.compare", "metrics"}, {"tracking.export"}),
@@ -62,7 +63,7 @@ def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> N
     shutil.copytree(provenance.PACKAGE, tmp_path / "minivess", ignore=ignore)
     before, figures = digests(tmp_path)
     for edited, expected, remade in (
-        ("metrics/topology.py", {"evaluate"}, set()),
+        ("metrics/topology.py", {"evaluate", "ensembles"}, set()),
         ("losses/cldice.py", {"train"}, set()),
         ("data/thumbnail.py", {"validate"}, set()),
         ("figures/fold_heatmap.py", set(), {"fold_heatmap"}),

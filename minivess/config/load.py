@@ -34,6 +34,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "train": ("patches", "augment", "loss", "training", "compute"),
     "predict": ("inference", "compute"),
     "evaluate": ("evaluation",),
+    "ensembles": ("ensembles", "inference", "evaluation", "compute"),
     "compare": ("statistics",),
     "figure": ("statistics",),
 }

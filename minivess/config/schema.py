@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from minivess.types import RunKey
+
+# Ensembles over the seeds of an arm: one member per seed.
+SEED_KINDS = ("mean", "vote", "uniform_soup", "greedy_soup")
+MAPPED_KINDS = ("mean",)
+UNCERTAINTY_MAPS = ("entropy", "expected_entropy", "mutual_information")
+EnsembleKind = Literal["mean", "vote", "uniform_soup", "greedy_soup"]
 
 
 def _distinct[T](values: tuple[T, ...]) -> tuple[T, ...]:
@@ -221,6 +228,38 @@ class EvaluationConfig(Section):
     )
 
 
+class EnsemblesConfig(Section):
+    """Ensembles of the trained networks, each evaluated as an arm NETWORK+KIND."""
+
+    kinds: Annotated[tuple[EnsembleKind, ...], AfterValidator(_distinct)] = Field(
+        (),
+        description="ensembles to make of each network, loss and fold; those over seeds need two",
+    )
+    uncertainty_maps: bool = Field(
+        True,
+        description="write entropy, expected entropy and mutual information of each case, in nats, "
+        "where the members have probabilities of their own",
+    )
+
+    def made(self, seeds: Iterable[int]) -> list[tuple[str, int]]:
+        """Kind and seed of every ensemble of one network, loss and fold.
+
+        One over all seeds has the lowest of them.
+
+        >>> EnsemblesConfig(kinds=("mean", "vote")).made([3, 1])
+        [('mean', 1), ('vote', 1)]
+        """
+        return [(kind, min(seeds)) for kind in self.kinds]
+
+    def maps(self, kind: str) -> tuple[str, ...]:
+        """Names of the uncertainty maps of an ensemble.
+
+        >>> EnsemblesConfig().maps("vote")
+        ()
+        """
+        return UNCERTAINTY_MAPS if self.uncertainty_maps and kind in MAPPED_KINDS else ()
+
+
 class StatisticsConfig(Section):
     """Intervals and tests over cases."""
 
@@ -305,6 +344,15 @@ class FiguresConfig(Section):
     qualitative: FigureConfig = FigureConfig()
 
 
+def ensemble_model(model: str, kind: str) -> str:
+    """What an ensemble of a network's runs is called where runs have their network's name.
+
+    >>> ensemble_model("dynunet", "mean")
+    'dynunet+mean'
+    """
+    return f"{model}+{kind}"
+
+
 class Experiment(Section):
     """A whole experiment, resolved and checked."""
 
@@ -329,6 +377,7 @@ class Experiment(Section):
     compute: ComputeConfig = ComputeConfig()
     inference: InferenceConfig = InferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ensembles: EnsemblesConfig = EnsemblesConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     figures: FiguresConfig = FiguresConfig()
 
@@ -345,3 +394,11 @@ class Experiment(Section):
     def arms(self) -> tuple[tuple[str, str], ...]:
         """(model, loss) pairs in the order of the config, which figures and tables keep."""
         return tuple((model, loss) for model in self.models for loss in self.losses)
+
+    def ensemble_arms(self) -> tuple[tuple[str, str], ...]:
+        """Arms of the ensembles, named NETWORK+KIND, in the order of the config."""
+        return tuple(
+            (ensemble_model(model, kind), loss)
+            for model, loss in self.arms()
+            for kind in self.ensembles.kinds
+        )

@@ -26,6 +26,7 @@ SECTIONS: dict[str, type[schema.Section]] = {
     "compute": schema.ComputeConfig,
     "inference": schema.InferenceConfig,
     "evaluation": schema.EvaluationConfig,
+    "ensembles": schema.EnsemblesConfig,
     "statistics": schema.StatisticsConfig,
 }
 

@@ -100,7 +100,11 @@ def _draw_means(axes: Axes, arms: tuple[Arm, ...], summary: pl.DataFrame, metric
 
 def _title(comparison: pl.DataFrame, metric: str, arms: tuple[Arm, ...], width_mm: float) -> str:
     """With two arms the difference and its p-value; with more they are in the table."""
-    rows = comparison.filter(pl.col("metric") == metric).to_dicts()
+    rows = [
+        row
+        for row in comparison.filter(pl.col("metric") == metric).to_dicts()
+        if {(row[f"model_{side}"], row[f"loss_{side}"]) for side in "ab"} <= {*arms}
+    ]
     if len(arms) != 2 or len(rows) != 1:
         return ""
     row = rows[0]

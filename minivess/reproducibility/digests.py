@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minivess import output, paths, provenance
 from minivess.config.load import load_step
+from minivess.config.schema import EnsemblesConfig
 from minivess.data.folds import read_folds
 from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.data.sources import made_files as made_volumes
@@ -18,7 +19,7 @@ from minivess.types import RunKey
 
 PREPARED = (IMAGE, LABEL, FOREGROUND, CASE)
 SUFFIXES = ("svg", "pdf", "png", "json")
-TABLES = ("runs", "params", "metrics", "cases", "history", "summary", "comparison")
+TABLES = ("runs", "params", "metrics", "cases", "history", "ensembles", "summary", "comparison")
 
 SHOWN = 20
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -29,8 +30,11 @@ def declared_files(
     made: Iterable[Path],
     runs: Sequence[RunKey],
     held_out: Callable[[int], Iterable[str]],
+    ensembles: EnsemblesConfig,
 ) -> list[Path]:
     """Every file that the rules of the DAG declare, but logs, benchmarks and the report.
+
+    The volumes of ensembles are not among them, but their digests are, in ensembles.json.
 
     A file comes after all that it is made from.
 
@@ -39,6 +43,7 @@ def declared_files(
         made: volumes that the DAG itself makes.
         runs: every run.
         held_out: held-out cases of a fold.
+        ensembles: which of them are made.
     """
     files = [*made, paths.manifest(root), paths.validation_table(root)]
     files += [paths.validation_page(root), paths.validation_accepted(root)]
@@ -52,14 +57,42 @@ def declared_files(
         for case in held_out(run.fold):
             files += [paths.probability(folder, case), paths.prediction(folder, case)]
             files.append(paths.case_metrics(folder, case))
+    for folder in ensemble_folders(root, runs) if ensembles.kinds else {}:
+        files += [paths.ensembles_record(folder), paths.ensembles_metrics(folder)]
     files += [paths.tracked(root), *(paths.table(root, name) for name in TABLES)]
     files += [paths.summary(root), paths.summary_text(root)]
     files += [paths.table(root, "champions"), paths.champions(root)]
     return files + [paths.figure(root, name, end) for name in FIGURES for end in SUFFIXES]
 
 
+def ensemble_folders(root: Path, runs: Sequence[RunKey]) -> dict[Path, list[RunKey]]:
+    """Folder of the ensembles of each network, loss and fold, with the runs of its seeds."""
+    folders: dict[Path, list[RunKey]] = {}
+    for run in runs:
+        folder = paths.ensembles(root, run.model, run.loss, run.fold)
+        folders.setdefault(folder, []).append(run)
+    return folders
+
+
+def ensemble_volumes(
+    root: Path,
+    runs: Sequence[RunKey],
+    held_out: Callable[[int], Iterable[str]],
+    ensembles: EnsemblesConfig,
+) -> list[Path]:
+    """Every volume of every ensemble: probability, mask and maps of the held-out cases."""
+    files = []
+    for folder, members in ensemble_folders(root, runs).items():
+        for kind, seed in ensembles.made([run.seed for run in members]):
+            own = paths.ensemble(folder, kind, seed)
+            for case in held_out(members[0].fold):
+                files += [paths.probability(own, case), paths.prediction(own, case)]
+                files += [paths.uncertainty(own, case, name) for name in ensembles.maps(kind)]
+    return files
+
+
 def experiment_files(root: Path) -> list[Path]:
-    """`declared_files` of an experiment whose folds are made.
+    """`declared_files` and `ensemble_volumes` of an experiment whose folds are made.
 
     Raises:
         MinivessError: MV-STATE-002 it has not run so far.
@@ -67,9 +100,15 @@ def experiment_files(root: Path) -> list[Path]:
     config = load_step(paths.step_config(root, "experiment"))
     folds = read_folds(paths.folds(root)).folds
     runs = config.runs(len(folds))
-    return declared_files(
-        root, made_volumes(config, root), runs, lambda fold: folds[fold].validation
-    )
+
+    def held_out(fold: int) -> tuple[str, ...]:
+        return folds[fold].validation
+
+    declared = declared_files(root, made_volumes(config, root), runs, held_out, config.ensembles)
+    volumes = ensemble_volumes(root, runs, held_out, config.ensembles)
+    # After what all of them are made from, before what is said of them.
+    place = declared.index(paths.tracked(root))
+    return [*declared[:place], *volumes, *declared[place:]]
 
 
 def write_digests(root: Path) -> tuple[dict[str, str], int]:

@@ -29,7 +29,7 @@ class Job:
         command: its shell command.
         log: its log; empty where it has none.
         inputs: SHA-256 of each file it read; none where it is not known, or only to the manifest.
-        outputs: the files it declares.
+        outputs: the files it declares, then those that it recorded beside them.
     """
 
     rule: str
@@ -118,7 +118,11 @@ def _with_digests(job: Job, root: Path, made: Mapping[str, Made]) -> Job:
         else:
             small = path.is_file() and path.stat().st_size <= SMALL_BYTES
             digests[name] = provenance.file_sha256(path) if small else None
-    return replace(job, inputs=digests)
+    written = dict.fromkeys(record.outputs) if record else {}
+    # A rule cannot declare what depends on the folds: the volumes of ensembles.
+    beside = [name for name in written if name not in job.outputs]
+    own = beside if written.keys() >= set(job.outputs) else []
+    return replace(job, inputs=digests, outputs=(*job.outputs, *own))
 
 
 def read_graph(root: Path) -> Graph:

@@ -50,6 +50,18 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "unit": (pl.String, "um, or 1 for ratios and counts"),
         "status": (pl.String, "ok, empty_prediction, empty_reference or both_empty"),
     },
+    "ensembles": {
+        "experiment": (pl.String, "name of the experiment"),
+        "model": (pl.String, "name of the network, a plus sign and the kind of ensemble"),
+        "loss": (pl.String, "name of the loss"),
+        "seed": (pl.Int64, "seed of the training run; the lowest one where several are members"),
+        "fold": (pl.Int64, "fold, from 0"),
+        "case": (pl.String, "case"),
+        "metric": (pl.String, "metric id"),
+        "value": (pl.Float64, "value, by the documented rule where a mask is empty"),
+        "unit": (pl.String, "um, or 1 for ratios and counts"),
+        "status": (pl.String, "ok, empty_prediction, empty_reference or both_empty"),
+    },
     "history": {
         **RUN_COLUMNS,
         "epoch": (pl.Int64, "epoch, from 1"),

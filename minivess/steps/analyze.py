@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minivess import output, paths
 from minivess.config.load import load_step
 from minivess.logs import say
 from minivess.types import RunKey
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from minivess.config.schema import Experiment
 
 
 def experiment_runs(root: Path) -> list[RunKey]:
@@ -101,14 +108,41 @@ def export(root: Path) -> None:
     say(", ".join(f"{name} {table.height} rows" for name, table in sorted(tables.items())))
 
 
+def ensembles_table(root: Path, experiment: Experiment, folds: Iterable[int]) -> pl.DataFrame:
+    """The table ensembles: the metrics of the ensembles of all arms and folds.
+
+    Raises:
+        MinivessError: MV-STATE-002 those of one are not made.
+    """
+    import polars as pl
+
+    from minivess.statistics import tables
+
+    files = [
+        paths.ensembles_metrics(paths.ensembles(root, model, loss, fold))
+        for model, loss in experiment.arms()
+        for fold in folds
+        if experiment.ensembles.kinds
+    ]
+    parts = [tables.read("ensembles", path) for path in files]
+    table = pl.concat([tables.empty("ensembles"), *parts])
+    return table.sort([name for name in table.columns if name != "value"])
+
+
 def compare_arms(root: Path) -> None:
-    """Write summary, comparison, summary.json and summary.txt."""
+    """Write ensembles, summary, comparison, summary.json and summary.txt."""
+    import polars as pl
+
     from minivess.statistics import tables
     from minivess.statistics.compare import compare, summarise
     from minivess.statistics.summary import summary_json, summary_text
 
     config = load_step(paths.step_config(root, "compare")).statistics
+    experiment = load_step(paths.step_config(root, "experiment"))
     cases = tables.read("cases", paths.table(root, "cases"))
+    ensembles = ensembles_table(root, experiment, sorted(set(cases["fold"])))
+    output.write_parquet(ensembles, paths.table(root, "ensembles"))
+    cases = pl.concat([cases, ensembles])
     summary, comparison = summarise(cases, config), compare(cases, config)
     output.write_parquet(summary, paths.table(root, "summary"))
     output.write_parquet(comparison, paths.table(root, "comparison"))
@@ -118,7 +152,7 @@ def compare_arms(root: Path) -> None:
         comparison,
         tables.read("baseline", paths.baseline(root)),
         config,
-        load_step(paths.step_config(root, "experiment")).arms(),
+        (*experiment.arms(), *experiment.ensemble_arms()),
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))

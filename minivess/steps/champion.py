@@ -35,7 +35,10 @@ def champion(root: Path) -> None:
     record = {
         "experiment": experiment.name,
         "champions": entries,
-        "not_candidates": {"/".join(arm): why for arm, why in found.refused.items()},
+        "not_candidates": {"/".join(arm): why for arm, why in found.refused.items()}
+        | {
+            "/".join(arm): "an ensemble, not a run of its own" for arm in experiment.ensemble_arms()
+        },
     }
     register_champions(tracking_uri(), experiment.name, winners)
     table = rules.champions_table(list(entries.values()))

@@ -26,7 +26,7 @@ import yaml
 
 from minivess import paths
 from minivess.config.load import keys, load_step, resolve, write_step_files
-from minivess.config.schema import Experiment, FiguresConfig
+from minivess.config.schema import EnsemblesConfig, Experiment, FiguresConfig
 from minivess.data.augment import training_patch
 from minivess.data.folds import read_folds
 from minivess.data.manifest import read_manifest
@@ -37,13 +37,22 @@ from minivess.data.sources import list_cases
 from minivess.errors import MinivessError
 from minivess.figures import FIGURES
 from minivess.inference.device import cpu_has_bfloat16, prepare_torch
-from minivess.inference.predict import TrainedNetwork, predict_case, write_prediction
+from minivess.inference.predict import (
+    TrainedNetwork,
+    load_network,
+    predict_case,
+    write_prediction,
+)
 from minivess.models import ADAPTERS
 from minivess.models.dynunet import DynUNetAdapter
+from minivess.models.weights import weights_of
+from minivess.reproducibility.digests import ensemble_volumes
+from minivess.seeding import torch_seeded
 from minivess.statistics import tables
 from minivess.steps import analyze, data, report
+from minivess.steps import ensembles as steps_ensembles
 from minivess.training.distributed import Team
-from minivess.training.run import PlannedRun, plan_run
+from minivess.training.run import PlannedRun, plan_run, write_run
 from minivess.training.trainer import (
     TrainingResult,
     TrainingTask,
@@ -53,7 +62,13 @@ from minivess.training.trainer import (
     train_epoch,
 )
 from minivess.types import RunKey
-from minivess.workflow import Plan, check_uses, job_threads, plan_experiment
+from minivess.workflow import (
+    Plan,
+    check_uses,
+    forget_incomplete_ensembles,
+    job_threads,
+    plan_experiment,
+)
 
 SHAPE = (16, 16, 8)
 CASES = [f"phantom_{number:03d}" for number in range(1, 7)]
@@ -744,6 +759,66 @@ def evaluation_nsd_tolerance_um(lab: Lab) -> None:
     assert scores[0] < scores[1] == 1
 
 
+# ensembles
+
+
+def cooked(lab: Lab, **overrides: Any) -> Path:
+    """The folder of the ensembles of fold 0 of two seeds, whose networks nobody has trained."""
+    root = lab.root(seeds=[0, 1], **overrides)
+    config = load_step(paths.step_config(root, "predict"))
+    fold = read_folds(paths.folds(root)).folds[0]
+    for seed in (0, 1):
+        run = RunKey(RUN.model, RUN.loss, seed, 0)
+        experiment = load_step(paths.step_config(root, "train-dynunet"))
+        plan = plan_run(experiment, run, read_folds(paths.folds(root)), root)
+        with torch_seeded(seed, "test"):
+            weights = weights_of(plan.task.adapter.build())
+        result = TrainingResult(weights, 1, 0.5, [{"epoch": 1.0}])
+        folder = paths.run_folder(root, run)
+        write_run(experiment, plan, result, folder)
+        for name in fold.validation:
+            case, trained = open_case(paths.preprocessed_case(root, name)), load_network(folder)
+            found = predict_case(trained, case, config.inference, config.compute)
+            write_prediction(folder, case, *found)
+    steps_ensembles.ensembles(root, RUN.model, RUN.loss, 0)
+    return paths.ensembles(root, RUN.model, RUN.loss, 0)
+
+
+def ensembles_kinds(lab: Lab) -> None:
+    kinds = ["mean", "vote", "uniform_soup", "greedy_soup"]
+    for chosen in (kinds[:1], kinds):
+        folder = cooked(lab, kinds=chosen)
+        table = tables.read("ensembles", paths.ensembles_metrics(folder))
+        assert set(table["model"]) == {f"dynunet+{kind}" for kind in chosen}
+        assert table.filter(table["metric"] == "dice").height == 2 * len(chosen)
+        files = {path for path in folder.rglob("*") if path.is_file()}
+        config = EnsemblesConfig.model_validate({"kinds": chosen})
+        runs = [RunKey(RUN.model, RUN.loss, seed, 0) for seed in (0, 1)]
+        cases = table["case"].unique().to_list()
+        volumes = ensemble_volumes(folder.parents[3], runs, lambda fold: cases, config)  # noqa: B023
+        record = paths.ensembles_record(folder)
+        assert files == {*volumes, record, paths.ensembles_metrics(folder)}
+        listed = json.loads(record.read_text(encoding="utf-8"))["files"]
+        assert {folder / name for name in listed} == set(volumes)
+        forget_incomplete_ensembles(folder.parents[3])
+        assert record.exists()
+        volumes[-1].unlink()
+        forget_incomplete_ensembles(folder.parents[3])
+        assert not record.exists()
+    with pytest.raises(MinivessError, match="at least two") as caught:
+        check_uses(lab.experiment(kinds=["mean"]))
+    assert caught.value.code == "MV-CONFIG-004"
+
+
+def ensembles_uncertainty_maps(lab: Lab) -> None:
+    for wanted, count in ((True, 3), (False, 0)):
+        folder = cooked(lab, kinds=["mean"], uncertainty_maps=wanted)
+        assert len(list(folder.glob("mean/seed0/predictions/*entropy.nii.gz"))) == 2 * (
+            2 if wanted else 0
+        )
+        assert len(list(folder.glob("mean/seed0/predictions/*.nii.gz"))) == 2 * (2 + count)
+
+
 # statistics
 
 
@@ -908,6 +983,8 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("inference", "window_batch"): inference_window_batch,
     ("inference", "probability_threshold"): inference_probability_threshold,
     ("evaluation", "nsd_tolerance_um"): evaluation_nsd_tolerance_um,
+    ("ensembles", "kinds"): ensembles_kinds,
+    ("ensembles", "uncertainty_maps"): ensembles_uncertainty_maps,
     ("statistics", "confidence"): statistics_confidence,
     ("statistics", "bootstrap_resamples"): statistics_bootstrap_resamples,
     ("statistics", "permutation_resamples"): statistics_permutation_resamples,

@@ -112,6 +112,7 @@ def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
         for index in range(recipe.n_cases)
     ]
     made = {name: tables.from_rows(name, values) for name, values in rows.items()}
+    made["ensembles"] = tables.empty("ensembles")
     made["summary"] = summarise(made["cases"], config.statistics)
     made["comparison"] = compare(made["cases"], config.statistics)
     _, chosen = champion.choose_all(made["cases"], config.statistics, arms)

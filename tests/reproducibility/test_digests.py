@@ -4,18 +4,25 @@ from pathlib import Path
 
 import pytest
 
+from minivess.config.schema import EnsemblesConfig
 from minivess.errors import MinivessError
-from minivess.reproducibility.digests import as_text, declared_files, read_digests
+from minivess.reproducibility.digests import (
+    as_text,
+    declared_files,
+    ensemble_volumes,
+    read_digests,
+)
 from minivess.types import RunKey
 
 ROOT = Path("results/x")
 RUNS = [RunKey("net", "dice_ce", 0, fold) for fold in (0, 1)]
+ENSEMBLES = EnsemblesConfig(kinds=("mean", "vote"))
 HELD_OUT = {0: ("a", "b"), 1: ("c",)}
 
 
 def names() -> list[str]:
     made = [ROOT / "data/phantom/images/a.nii.gz"]
-    files = declared_files(ROOT, made, RUNS, lambda fold: HELD_OUT[fold])
+    files = declared_files(ROOT, made, RUNS, lambda fold: HELD_OUT[fold], ENSEMBLES)
     return [path.relative_to(ROOT).as_posix() for path in files]
 
 
@@ -30,6 +37,7 @@ def test_each_file_once_and_after_what_it_is_made_from() -> None:
         "runs/net/dice_ce/seed0/fold1/weights.safetensors",
         "runs/net/dice_ce/seed0/fold1/predictions/c.nii.gz",
         "runs/net/dice_ce/seed0/fold1/metrics/c.parquet",
+        "ensembles/net/dice_ce/fold1/ensembles.json",
         "tracked.json",
         "tables/cases.parquet",
         "tables/summary.json",
@@ -42,6 +50,22 @@ def test_each_file_once_and_after_what_it_is_made_from() -> None:
 def test_a_case_is_predicted_by_the_run_that_held_it_out() -> None:
     predicted = [name for name in names() if name.endswith("a.nii.gz") and "predictions" in name]
     assert predicted == ["runs/net/dice_ce/seed0/fold0/predictions/a.nii.gz"]
+
+
+def test_the_volumes_of_ensembles_and_none_without_ensembles() -> None:
+    files = ensemble_volumes(ROOT, RUNS, lambda fold: HELD_OUT[fold], ENSEMBLES)
+    below = [path.relative_to(ROOT / "ensembles/net/dice_ce").as_posix() for path in files]
+    assert len(set(below)) == len(below) == 3 * (5 + 2)
+    assert "fold0/mean/seed0/predictions/b_mutual_information.nii.gz" in below
+    assert "fold1/vote/seed0/predictions/c.nii.gz" in below
+    none = EnsemblesConfig()
+    assert ensemble_volumes(ROOT, RUNS, lambda fold: HELD_OUT[fold], none) == []
+    assert not any("ensembles/" in name for name in names_without())
+
+
+def names_without() -> list[str]:
+    files = declared_files(ROOT, [], RUNS, lambda fold: HELD_OUT[fold], EnsemblesConfig())
+    return [path.as_posix() for path in files]
 
 
 def test_digests_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -142,6 +142,17 @@ def test_editing_the_trainer_trains_again(own_project: Workbench) -> None:
     assert not planned & {"phantom", "manifest", "preprocess", "folds", "baseline"}
 
 
+def test_ensembles_need_the_runs_of_all_seeds_and_train_nothing_twice(copied: Workbench) -> None:
+    ensembles = {"kinds": ["mean", "greedy_soup"]}
+    copied.write_config(seeds=[0, 1], ensembles=ensembles)
+    text = copied.complete(dry=True)
+    assert copied.planned() == {"train", "predict", "evaluate", "ensembles"} | DOWNSTREAM
+    for loss in ("dice_ce", "cbdice"):
+        assert f"train tiny {loss} seed 1 fold 0" in text
+        assert f"train tiny {loss} seed 0" not in text
+        assert f"ensembles of tiny {loss} fold 1" in text
+
+
 def test_editing_a_metric_only_evaluates_again(own_project: Workbench) -> None:
     edit(own_project.project / "minivess" / "metrics" / "surface.py")
     planned = own_project.planned()

@@ -107,8 +107,9 @@ rule compare:
     input:
         paths.step_config(ROOT, "compare"),
         tables("cases", "baseline"),
+        all_ensembles(paths.ensembles_metrics),
     output:
-        tables("summary", "comparison"),
+        tables("ensembles", "summary", "comparison"),
         paths.summary(ROOT),
         report(
             paths.summary_text(ROOT),
@@ -119,7 +120,7 @@ rule compare:
         paths.log(ROOT, "compare"),
     params:
         code=step_digest("compare"),
-        arms=PLAN.experiment.arms(),
+        arms=PLAN.experiment.arms() + PLAN.experiment.ensemble_arms(),
     message:
         "means, intervals and tests"
     shell:

@@ -10,7 +10,7 @@ rule champion:
         paths.log(ROOT, "champion"),
     params:
         code=step_digest("champion"),
-        arms=PLAN.experiment.arms(),
+        arms=PLAN.experiment.arms() + PLAN.experiment.ensemble_arms(),
     message:
         "champions, and their aliases in MLflow"
     shell:

@@ -4,7 +4,13 @@ from minivess.reproducibility.digests import declared_files
 def declared(wildcards):
     """Every declared output but logs, benchmarks and the report."""
     checkpoints.folds.get()
-    return declared_files(ROOT, PLAN.made_files, PLAN.runs(), PLAN.validated)
+    return declared_files(
+        ROOT,
+        PLAN.made_files,
+        PLAN.runs(),
+        PLAN.validated,
+        PLAN.experiment.ensembles,
+    )
 
 
 rule digests:

@@ -47,7 +47,9 @@ rule results:
         paths.tracked(ROOT),
         paths.validation_page(ROOT),
         tables("runs", "params", "metrics", "cases", "history"),
-        tables("summary", "comparison", "baseline"),
+        tables("ensembles", "summary", "comparison", "baseline"),
+        # Their volumes are recorded in it.
+        all_ensembles(paths.ensembles_record),
         paths.summary(ROOT),
         paths.summary_text(ROOT),
         paths.table(ROOT, "champions"),
