@@ -17,8 +17,10 @@ from minivess.environment import DECIDING
 # What decides no result: messages, places of files, checks of config (its values are inputs).
 WITHOUT_EFFECT = frozenset(
     {
+        "minivess.config.ensembles",
         "minivess.config.load",
         "minivess.config.schema",
+        "minivess.config.section",
         "minivess.config.stores",
         "minivess.errors",
         "minivess.logs",

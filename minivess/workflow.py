@@ -14,8 +14,9 @@ from types import FrameType
 from typing import IO, Any
 
 from minivess import output, paths
+from minivess.config.ensembles import SEED_KINDS
 from minivess.config.load import resolve, write_step_files
-from minivess.config.schema import SEED_KINDS, Experiment
+from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
 from minivess.data.sources import list_cases, made_files, source_files
 from minivess.errors import MinivessError, nearest

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from minivess import output
 from minivess.config import stores
-from minivess.config.schema import Experiment, FigureConfig, FiguresConfig, ModelConfig, Section
+from minivess.config.schema import Experiment, FigureConfig, FiguresConfig, ModelConfig
+from minivess.config.section import Section
 from minivess.errors import MinivessError, nearest
 
 EXPERIMENTS = Path("configs/experiment")

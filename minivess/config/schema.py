@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from minivess.config.ensembles import EnsemblesConfig, ensemble_model
+from minivess.config.section import (
+    Count,
+    HexColor,
+    Millimetres,
+    Name,
+    Positive,
+    Probability,
+    Section,
+    distinct,
+)
 from minivess.types import RunKey
-
-# Ensembles over the seeds of an arm: one member per seed.
-SEED_KINDS = ("mean", "vote", "uniform_soup", "greedy_soup")
-MAPPED_KINDS = ("mean",)
-UNCERTAINTY_MAPS = ("entropy", "expected_entropy", "mutual_information")
-EnsembleKind = Literal["mean", "vote", "uniform_soup", "greedy_soup"]
-
-
-def _distinct[T](values: tuple[T, ...]) -> tuple[T, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("the same value twice")
-    return values
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Millimetres = Annotated[float, Field(ge=40, le=400)]
-HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-class Section(BaseModel):
-    """A section of the configuration: frozen, finite numbers, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -228,38 +212,6 @@ class EvaluationConfig(Section):
     )
 
 
-class EnsemblesConfig(Section):
-    """Ensembles of the trained networks, each evaluated as an arm NETWORK+KIND."""
-
-    kinds: Annotated[tuple[EnsembleKind, ...], AfterValidator(_distinct)] = Field(
-        (),
-        description="ensembles to make of each network, loss and fold; those over seeds need two",
-    )
-    uncertainty_maps: bool = Field(
-        True,
-        description="write entropy, expected entropy and mutual information of each case, in nats, "
-        "where the members have probabilities of their own",
-    )
-
-    def made(self, seeds: Iterable[int]) -> list[tuple[str, int]]:
-        """Kind and seed of every ensemble of one network, loss and fold.
-
-        One over all seeds has the lowest of them.
-
-        >>> EnsemblesConfig(kinds=("mean", "vote")).made([3, 1])
-        [('mean', 1), ('vote', 1)]
-        """
-        return [(kind, min(seeds)) for kind in self.kinds]
-
-    def maps(self, kind: str) -> tuple[str, ...]:
-        """Names of the uncertainty maps of an ensemble.
-
-        >>> EnsemblesConfig().maps("vote")
-        ()
-        """
-        return UNCERTAINTY_MAPS if self.uncertainty_maps and kind in MAPPED_KINDS else ()
-
-
 class StatisticsConfig(Section):
     """Intervals and tests over cases."""
 
@@ -277,7 +229,7 @@ class CalibrationConfig(Section):
 
     methods: Annotated[
         tuple[Literal["temperature", "local_temperature", "isotonic"], ...],
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
     ] = Field(
         ("temperature", "local_temperature", "isotonic"),
         description="calibrators to fit and compare with the network's own probability",
@@ -299,7 +251,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class ConformalConfig(Section):
     """Masks with a guarantee: calibrated on one half of a fold's held-out cases for the other."""
 
-    alphas: Annotated[tuple[Share, ...], AfterValidator(_distinct)] = Field(
+    alphas: Annotated[tuple[Share, ...], AfterValidator(distinct)] = Field(
         (0.1, 0.2),
         description="risks: the part of the reference that may be missed on average, and the part "
         "of cases that may be outside their margins; n calibration cases reach 1 / (n + 1)",
@@ -344,23 +296,14 @@ class FiguresConfig(Section):
     qualitative: FigureConfig = FigureConfig()
 
 
-def ensemble_model(model: str, kind: str) -> str:
-    """What an ensemble of a network's runs is called where runs have their network's name.
-
-    >>> ensemble_model("dynunet", "mean")
-    'dynunet+mean'
-    """
-    return f"{model}+{kind}"
-
-
 class Experiment(Section):
     """A whole experiment, resolved and checked."""
 
     name: Name = Field(description="name of the experiment and of its results folder")
-    losses: Annotated[tuple[Name, ...], AfterValidator(_distinct)] = Field(
+    losses: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
         ("cbdice_cldice",), min_length=1, description="losses to compare, the first one is default"
     )
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_distinct)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(distinct)] = Field(
         (0,), min_length=1, description="seeds of the training runs"
     )
     models: dict[Name, ModelConfig] = Field(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from hydra_zen import ZenStore, builds
 
-from minivess.config import schema
+from minivess.config import ensembles, schema
+from minivess.config.section import Section
 
 DEFAULT = "default"
 
-SECTIONS: dict[str, type[schema.Section]] = {
+SECTIONS: dict[str, type[Section]] = {
     "data": schema.DataConfig,
     "phantom": schema.PhantomConfig,
     "preprocess": schema.PreprocessConfig,
@@ -26,7 +27,7 @@ SECTIONS: dict[str, type[schema.Section]] = {
     "compute": schema.ComputeConfig,
     "inference": schema.InferenceConfig,
     "evaluation": schema.EvaluationConfig,
-    "ensembles": schema.EnsemblesConfig,
+    "ensembles": ensembles.EnsemblesConfig,
     "statistics": schema.StatisticsConfig,
 }
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from minivess import output, paths, provenance
+from minivess.config.ensembles import EnsemblesConfig
 from minivess.config.load import load_step
-from minivess.config.schema import EnsemblesConfig
 from minivess.data.folds import read_folds
 from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.data.sources import made_files as made_volumes

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minivess import output, paths, provenance
+from minivess.config.ensembles import SEED_KINDS, ensemble_model
 from minivess.config.load import load_step
-from minivess.config.schema import SEED_KINDS, Experiment, ensemble_model
+from minivess.config.schema import Experiment
 from minivess.inference.ensemble import (
     check_distinct,
     check_unseen,

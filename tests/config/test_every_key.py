@@ -25,8 +25,9 @@ import torch
 import yaml
 
 from minivess import paths
+from minivess.config.ensembles import EnsemblesConfig
 from minivess.config.load import keys, load_step, resolve, write_step_files
-from minivess.config.schema import EnsemblesConfig, Experiment, FiguresConfig
+from minivess.config.schema import Experiment, FiguresConfig
 from minivess.data.augment import training_patch
 from minivess.data.folds import read_folds
 from minivess.data.manifest import read_manifest

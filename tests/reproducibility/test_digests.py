@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from minivess.config.schema import EnsemblesConfig
+from minivess.config.ensembles import EnsemblesConfig
 from minivess.errors import MinivessError
 from minivess.reproducibility.digests import (
     as_text,
