@@ -45,6 +45,7 @@ wildcard_constraints:
     seed=r"\d+",
     fold=r"\d+",
     case=r"[A-Za-z0-9._-]+",
+    set=r"[A-Za-z0-9._-]+",
     figure=r"[a-z_]+",
 
 
@@ -53,6 +54,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/analyze.smk"
 include: "workflow/rules/champion.smk"
+include: "workflow/rules/external.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/digests.smk"
 include: "workflow/rules/paper.smk"
@@ -64,6 +66,7 @@ localrules:
     folds,
     track,
     export,
+    external,
     compare,
     champion,
     figure,

@@ -33,6 +33,8 @@ CODES: dict[str, str] = {
     "MV-DATA-015": "file differs from the published checksum or statistics",
     "MV-DATA-016": "suspicious vessel fraction",
     "MV-DATA-017": "validation found errors",
+    "MV-DATA-018": "volume of an external set that is among the experiment's own",
+    "MV-DATA-019": "external set of the same origin as the experiment's own data",
     "MV-FOLDS-001": "a group is in both training and validation",
     "MV-FOLDS-002": "fewer groups than folds need",
     "MV-FOLDS-003": "folds file that does not fit the cases",

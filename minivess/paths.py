@@ -166,6 +166,16 @@ def test_folder(root: Path, digest: str) -> Path:
     return root / "test" / digest[:16]
 
 
+def external_folder(root: Path, name: str) -> Path:
+    """Results on one external set, laid out as an experiment's own."""
+    return root / "external" / name
+
+
+def set_result(root: Path) -> Path:
+    """Means and intervals on a test or external set, and which networks were evaluated."""
+    return root / "result.json"
+
+
 def summary_text(root: Path) -> Path:
     """The final summary as text."""
     return root / "summary.txt"

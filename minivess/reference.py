@@ -29,6 +29,12 @@ TABLES: dict[str, str] = {
     "baseline": "The best that a single threshold can do on each case.",
     "summary": "Mean, spread and interval of each network and loss over cases.",
     "comparison": "Paired differences between networks and losses over cases.",
+    "test": "Metrics of the test cases, after `minivess unlock-test`: "
+    "`test/<analysis>/tables/test.parquet`.",
+    "external": "Metrics of the cases of an external set: "
+    "`external/<name>/tables/external.parquet`.",
+    "properties": "What differs between data sets, per case: beside `external`.",
+    "shift": "How far an external set is from the experiment's own data: beside `external`.",
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }
 
@@ -132,6 +138,8 @@ def config_page() -> str:
         "figures": "## `figures.<name>`\n\nLook of one figure, for each of "
         + ", ".join(f"`{name}`" for name in schema.FiguresConfig.model_fields)
         + ".",
+        "external": "## `external.<name>`\n\nAnother data set that the champion is evaluated on; "
+        "`external` names as many as there are.",
     }
     parts = []
     for group, (section, names) in grouped.items():

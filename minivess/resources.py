@@ -72,14 +72,13 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
     profile for SLURM has one turn per submission.
 
     Args:
-        rule: one of `COSTS`, train, predict or ensembles.
+        rule: one of `COSTS` or of `NETWORKS`.
         plan: the experiment.
 
     Raises:
         KeyError: no such rule.
     """
-    own = {"train": _TRAIN, "predict": _PREDICT, "ensembles": _ENSEMBLES}
-    memory, seconds = own.get(rule) or _volumes(COSTS[rule])
+    memory, seconds = NETWORKS.get(rule) or _volumes(COSTS[rule])
 
     def mem_mb(wildcards: Any, attempt: int) -> int:
         step = MEMORY_MARGIN * memory(plan, wildcards)
@@ -105,10 +104,8 @@ def gpus(rule: str, experiment: Experiment) -> int:
     """
     compute = experiment.compute
     wanted = compute.device.startswith("cuda") or (compute.device == "auto" and gpu_count() > 0)
-    computing = ["train", "predict"]
-    if network_passes(experiment):
-        computing.append("ensembles")
-    if rule not in computing or not wanted:
+    idle = rule == "ensembles" and not network_passes(experiment)
+    if rule not in NETWORKS or idle or not wanted:
         return 0
     return compute.devices if rule == "train" else 1
 
@@ -214,7 +211,8 @@ def _train_mb(plan: Plan, wildcards: Any) -> float:
     batch = experiment.patches.batch_size * math.prod(experiment.patches.patch_size)
     model = experiment.models[wildcards.model]
     # The selection cases are predicted between epochs.
-    step = training_mb(model, experiment.loss, batch) + _prediction_mb(plan, None)
+    largest = _prediction_mb(plan, case_shape(plan, None))
+    step = training_mb(model, experiment.loss, batch) + largest
     device = CUDA_MB if gpus("train", experiment) else 0
     workers = experiment.compute.workers * WORKER_MB
     return experiment.compute.devices * (TRAIN_MB + step + device + workers)
@@ -242,7 +240,7 @@ def _window(inference: InferenceConfig, patch: Shape) -> Shape:
     return inference.window_size or patch
 
 
-def _prediction_mb(plan: Plan, case: str | None) -> float:
+def _prediction_mb(plan: Plan, shape: Shape) -> float:
     """Memory of predicting a volume: 40 bytes for each of its voxels, and the windows of a batch.
 
     Without a gradient a third of what a training step keeps is alive at once.
@@ -251,12 +249,34 @@ def _prediction_mb(plan: Plan, case: str | None) -> float:
     window = _window(experiment.inference, experiment.patches.patch_size)
     filters = max(_per_voxel(model.filters, 1) for model in experiment.models.values())
     windows = experiment.inference.window_batch * math.prod(window) * 4 * 16 / 3 * filters
-    return (40 * math.prod(case_shape(plan, case)) + windows) / 1e6
+    return (40 * math.prod(shape) + windows) / 1e6
 
 
 def _predict_mb(plan: Plan, wildcards: Any) -> float:
     device = CUDA_MB if gpus("predict", plan.experiment) else 0
-    return PREDICT_MB + device + _prediction_mb(plan, wildcards.case)
+    return PREDICT_MB + device + _prediction_mb(plan, case_shape(plan, wildcards.case))
+
+
+def _external_mb(plan: Plan, wildcards: Any) -> float:
+    """The shapes of an external set are not known: the largest volume of MiniVess."""
+    device = CUDA_MB if gpus("evaluate_external", plan.experiment) else 0
+    measured = COSTS["evaluate"].bytes_per_voxel * math.prod(LARGEST_SHAPE) / 1e6
+    return PREDICT_MB + device + max(_prediction_mb(plan, LARGEST_SHAPE), measured)
+
+
+def _external_seconds(plan: Plan, wildcards: Any) -> float:
+    """Of each file, by all networks of the slowest arm; then measured."""
+    experiment = plan.experiment
+    window = _window(experiment.inference, experiment.patches.patch_size)
+    network = max(
+        _window_seconds(model, LARGEST_SHAPE, window, experiment.inference.overlap)
+        for model in experiment.models.values()
+    )
+    networks = plan.n_folds * len(experiment.seeds)
+    measured = COSTS["evaluate"].seconds_per_megavoxel * math.prod(LARGEST_SHAPE) / 1e6
+    case = networks * network / _speed(experiment, "evaluate_external") + measured
+    n_cases = max(1, len(plan.external.get(wildcards.set, ())) // 2)
+    return TORCH_SECONDS + n_cases * case
 
 
 def _predict_seconds(plan: Plan, wildcards: Any) -> float:
@@ -285,7 +305,7 @@ def _ensembles_mb(plan: Plan, wildcards: Any) -> float:
     device = CUDA_MB if gpus("ensembles", plan.experiment) else 0
     voxels = math.prod(case_shape(plan, None))
     maps = COSTS["evaluate"].bytes_per_voxel * voxels / 1e6
-    return PREDICT_MB + device + _prediction_mb(plan, None) + maps
+    return PREDICT_MB + device + _prediction_mb(plan, case_shape(plan, None)) + maps
 
 
 def _ensembles_seconds(plan: Plan, wildcards: Any) -> float:
@@ -301,6 +321,10 @@ def _ensembles_seconds(plan: Plan, wildcards: Any) -> float:
     return TORCH_SECONDS + cases * (network + len(experiment.ensembles.kinds) * cost)
 
 
-_ENSEMBLES: tuple[Estimate, Estimate] = (_ensembles_mb, _ensembles_seconds)
-_TRAIN: tuple[Estimate, Estimate] = (_train_mb, _train_seconds)
-_PREDICT: tuple[Estimate, Estimate] = (_predict_mb, _predict_seconds)
+# Rules that compute with networks.
+NETWORKS: dict[str, tuple[Estimate, Estimate]] = {
+    "train": (_train_mb, _train_seconds),
+    "predict": (_predict_mb, _predict_seconds),
+    "ensembles": (_ensembles_mb, _ensembles_seconds),
+    "evaluate_external": (_external_mb, _external_seconds),
+}

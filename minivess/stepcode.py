@@ -56,6 +56,12 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "export": ("minivess.steps.analyze", "export", frozenset()),
     "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
     "champion": ("minivess.steps.champion", "champion", frozenset()),
+    "test": ("minivess.steps.locked_set", "evaluate_test", frozenset({"minivess.tracking"})),
+    "evaluate_external": (
+        "minivess.steps.external",
+        "evaluate_external",
+        frozenset({"minivess.tracking"}),
+    ),
     "paper": ("minivess.steps.paper", "render", frozenset()),
     # It lists files; what is in them is behind its inputs.
     "digests": (

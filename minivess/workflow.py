@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -20,6 +20,7 @@ from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
 from minivess.data.sources import list_cases, made_files, source_files
 from minivess.errors import MinivessError, nearest
+from minivess.steps.evaluated import case_set
 from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.training.distributed import check_shares
 from minivess.types import RunKey
@@ -35,6 +36,7 @@ class Plan:
     source_files: tuple[Path, ...]  # the user's own
     made_files: tuple[Path, ...]  # volumes that the phantom or the unpacking makes
     n_folds: int
+    external: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # files of each set
 
     def runs(self) -> list[RunKey]:
         """Every run of the experiment."""
@@ -101,7 +103,19 @@ def plan_experiment(
         tuple(own),
         tuple(made_files(experiment, root)),
         len(read_folds_file(Path(folds_file))) if folds_file else experiment.folds.n_folds,
+        {name: external_files(experiment, root, name) for name in experiment.external},
     )
+
+
+def external_files(experiment: Experiment, root: Path, name: str) -> tuple[Path, ...]:
+    """The user's own files of an external set.
+
+    Raises:
+        MinivessError: as `list_cases`.
+    """
+    folder = paths.external_folder(root, name)
+    cases = case_set(name, folder, experiment, experiment.external[name])
+    return tuple(source_files(cases.experiment, folder))
 
 
 def check_uses(experiment: Experiment) -> None:

@@ -37,7 +37,8 @@ def plan(root: Path = Path("results/x"), n_cases: int = 8, **values: Any) -> Pla
 def asked(rule: str, made: Plan, attempt: int = 1) -> Mapping[str, int]:
     found = rule_resources(rule, made)
     # The first of its models, which is called dynunet where nobody has named another.
-    wildcards = SimpleNamespace(model=next(iter(made.experiment.models)), case="phantom_001")
+    model = next(iter(made.experiment.models))
+    wildcards = SimpleNamespace(model=model, case="phantom_001", set="other")
     return {
         name: value(wildcards, attempt) if callable(value) else value
         for name, value in found.items()
@@ -126,6 +127,17 @@ def test_only_networks_get_a_gpu_and_only_where_it_is_wanted(
     monkeypatch.setattr(resources, "gpu_count", lambda: 4)
     assert asked("train", plan())["gpu"] == 1
     assert "gpu" not in asked("train", plan(compute={"device": "cpu"}))
+
+
+def test_an_external_set_asks_for_the_largest_volume_and_for_every_network() -> None:
+    one = plan(phantom={"phantom_shape": [16, 16, 8]})
+    large = plan(phantom={"phantom_shape": list(LARGEST_SHAPE)})
+    external = asked("evaluate_external", one)
+    assert external["mem_mb"] >= asked("predict", large)["mem_mb"]
+    seeds = asked("evaluate_external", plan(seeds=[0, 1, 2]))
+    assert seeds["runtime"] > 2 * external["runtime"] > 2 * asked("predict", large)["runtime"]
+    wanted = plan(compute={"device": "cuda", "devices": 2})
+    assert asked("evaluate_external", wanted)["gpu"] == 1
 
 
 def test_with_a_gpu_a_training_asks_for_less_time_and_for_its_libraries() -> None:

@@ -63,9 +63,13 @@ def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> N
     shutil.copytree(provenance.PACKAGE, tmp_path / "minivess", ignore=ignore)
     before, figures = digests(tmp_path)
     for edited, expected, remade in (
-        ("metrics/topology.py", {"evaluate", "ensembles"}, set()),
+        (
+            "metrics/topology.py",
+            {"evaluate", "ensembles", "test", "evaluate_external"},
+            set(),
+        ),
         ("losses/cldice.py", {"train"}, set()),
-        ("data/thumbnail.py", {"validate"}, set()),
+        ("data/thumbnail.py", {"validate", "test", "evaluate_external"}, set()),
         ("figures/fold_heatmap.py", set(), {"fold_heatmap"}),
         ("errors.py", set(), set()),
     ):

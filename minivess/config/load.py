@@ -12,24 +12,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from minivess import output
 from minivess.config import stores
-from minivess.config.schema import Experiment, FigureConfig, FiguresConfig, ModelConfig
+from minivess.config.schema import DataConfig, Experiment, FigureConfig, FiguresConfig, ModelConfig
 from minivess.config.section import Section
 from minivess.errors import MinivessError, nearest
 
 EXPERIMENTS = Path("configs/experiment")
 
+FOLDS_CHECKED = ("n_folds", "folds_file", "test_cases")
 # What each step reads, whole sections or single keys: a change of anything else leaves its file,
 # and so its outputs, alone.
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "phantom": ("phantom", "folds.test_cases"),
     "manifest": ("data", "phantom", "folds.test_cases"),
-    "validate": (
-        "data",
-        "folds.n_folds",
-        "folds.folds_file",
-        "folds.test_cases",
-        "patches.patch_size",
-    ),
+    "validate": ("data", *(f"folds.{key}" for key in FOLDS_CHECKED), "patches.patch_size"),
     "preprocess": ("data", "preprocess"),
     "folds": ("folds",),
     "train": ("patches", "augment", "loss", "training", "compute"),
@@ -38,10 +33,13 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "ensembles": ("ensembles", "inference", "evaluation", "compute"),
     "compare": ("statistics",),
     "figure": ("statistics",),
+    "external": ("phantom", "preprocess", "inference", "compute", "evaluation", "statistics"),
 }
 
 
 PRESETS = "presets"
+# Sections that an experiment has as many of as it names.
+NAMED: dict[str, type[Section]] = {"models": ModelConfig, "external": DataConfig}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -134,10 +132,10 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if key == PRESETS:
             _check_known(_keys_in(value, f"{where}, {key}"), stores.SECTIONS, f"{where}, {key}")
-        elif key == "models":
+        elif key in NAMED:
             for name, entry in _keys_in(value, f"{where}, {key}").items():
                 inside = f"{where}, {key}.{name}"
-                _check_known(_keys_in(entry, inside), ModelConfig.model_fields, inside)
+                _check_known(_keys_in(entry, inside), NAMED[key].model_fields, inside)
         elif key == "figures":
             looks = _keys_in(value, f"{where}, {key}")
             _check_known(looks, FiguresConfig.model_fields, f"{where}, {key}")
@@ -325,6 +323,9 @@ def step_values(experiment: Experiment) -> dict[str, dict[str, Any]]:
         elif step == "figure":
             for figure, look in dump["figures"].items():
                 files[f"figure-{figure}"] = {**values, "figures": {figure: look}}
+        elif step == "external":
+            for other, data in dump["external"].items():
+                files[f"external-{other}"] = {**values, "external": {other: data}}
         else:
             files[step] = values
     return files
@@ -378,10 +379,11 @@ def keys() -> list[tuple[str, str, type[Section]]]:
         ("", Experiment),
         *stores.SECTIONS.items(),
         ("figures", FigureConfig),
+        ("external", DataConfig),
     ]
     return [
         (group, key, section)
         for group, section in sections
         for key in section.model_fields
-        if group or key not in {*stores.SECTIONS, "models", "figures"}
+        if group or key not in {*stores.SECTIONS, *NAMED, "figures"}
     ]

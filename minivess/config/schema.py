@@ -20,6 +20,12 @@ from minivess.config.section import (
 from minivess.types import RunKey
 
 
+def _no_set_own[T](sets: dict[str, T]) -> dict[str, T]:
+    if "own" in sets:
+        raise ValueError("own is what tables call the experiment's own cases")
+    return sets
+
+
 class DataConfig(Section):
     """Where the volumes come from."""
 
@@ -39,6 +45,12 @@ class DataConfig(Section):
         None, description="label values that mean vessel; needed where labels are not 0 and 1"
     )
     exclude: tuple[str, ...] = Field((), description="cases to leave out, by name")
+    origin: str | None = Field(
+        None,
+        min_length=1,
+        description="laboratory or data set that all volumes are from, where the list of cases "
+        "has no column origin",
+    )
 
 
 class PhantomConfig(Section):
@@ -323,6 +335,9 @@ class Experiment(Section):
     ensembles: EnsemblesConfig = EnsemblesConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     figures: FiguresConfig = FiguresConfig()
+    external: Annotated[dict[Name, DataConfig], AfterValidator(_no_set_own)] = Field(
+        default={}, description="other data sets that the champion is evaluated on, by name"
+    )
 
     def runs(self, n_folds: int) -> list[RunKey]:
         """Every run: model x loss x seed x fold."""

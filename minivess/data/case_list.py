@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("case", "image", "label")
 SPACING = ("spacing_x_um", "spacing_y_um", "spacing_z_um")
-COLUMNS = (*REQUIRED, "group", *SPACING, "spacing_unit")
+COLUMNS = (*REQUIRED, "group", *SPACING, "spacing_unit", "origin")
 _UNITS: dict[str, SpacingUnit] = {"header": "header", "um": "um", "mm": "mm"}
 _DELIMITERS = ",;\t"
 _SHOWN = 20
@@ -45,7 +45,7 @@ class _Problems:
 
 def read_case_list(path: Path, spacing_unit: SpacingUnit) -> list[SourceCase]:
     """The cases of a CSV with the columns case, image, label and, if wanted, group,
-    spacing_x_um, spacing_y_um, spacing_z_um, spacing_unit.
+    spacing_x_um, spacing_y_um, spacing_z_um, spacing_unit, origin.
 
     The delimiter is a comma, semicolon or tab; file names start at the CSV's folder; a case
     without group is its own group. Where commas do not delimit, they may be decimal commas.
@@ -157,7 +157,9 @@ def _case(
         return None
     folder = path.parent
     group = row.get("group") or case
-    return SourceCase(case, folder / row["image"], folder / row["label"], group, spacing, unit)
+    images, labels = folder / row["image"], folder / row["label"]
+    origin = row.get("origin") or None
+    return SourceCase(case, images, labels, group, spacing, unit, origin=origin)
 
 
 def _spacing(

@@ -29,12 +29,15 @@ type Row = Mapping[str, Any]
 _INTS, _FLOATS = pl.List(pl.Int64), pl.List(pl.Float64)
 _REQUIRED = ("case", "image", "label", "group", "locked", "spacing_unit")
 _SHOWN_VALUES = 16
+# Where nothing else is declared: the layout says whose the volumes are.
+ORIGINS = {"minivess": "MiniVess", "phantom": "phantom"}
 
 MANIFEST: dict[str, tuple[pl.DataType, str]] = {
     "case": (pl.String(), "name of the case"),
     "image": (pl.String(), "file of the volume"),
     "label": (pl.String(), "file of the label"),
     "group": (pl.String(), "cases of one group never straddle a fold"),
+    "origin": (pl.String(), "laboratory or data set that the case is from, where declared"),
     "locked": (pl.Boolean(), "a test case: nothing of its label is known"),
     "image_sha256": (pl.String(), "SHA-256 of the volume's file (header and voxels)"),
     "label_sha256": (pl.String(), "SHA-256 of the label's file"),
@@ -123,7 +126,7 @@ def _row(case: SourceCase, data: DataConfig) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(MANIFEST)
     row |= {"case": case.case, "image": case.image.as_posix(), "label": case.label.as_posix()}
     row |= {"group": case.group, "spacing_unit": declared_unit(case, data)}
-    row["locked"] = case.locked
+    row |= {"locked": case.locked, "origin": case.origin or data.origin or ORIGINS.get(data.source)}
     row |= _guarded(lambda: _image_facts(case, data), case.image, "image", "read_error")
     if case.locked:
         return row | _no_error("label_read_error")

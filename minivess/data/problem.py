@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -43,3 +44,14 @@ def listed(values: object) -> str:
     '0.994 x 0.994 x 5'
     """
     return " x ".join(f"{value:.6g}" for value in np.ravel(np.asarray(values)))
+
+
+def warning_texts(table: Path) -> list[str]:
+    """Warnings of a validation table, one text each."""
+    import polars as pl
+
+    warnings = pl.read_parquet(table).filter(pl.col("severity") == "warning")
+    return [
+        f"{row['code']} {row['case'] or 'all cases'}: {row['what']} ({row['found']})"
+        for row in warnings.iter_rows(named=True)
+    ]

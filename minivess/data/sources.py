@@ -33,6 +33,7 @@ class SourceCase:
         spacing_um: spacing that the list of cases declares, else none.
         spacing_unit: unit of the spacing in the headers; header: the one that they name.
         locked: a test case, whose label is not to be read.
+        origin: laboratory or data set that it is from, where the source says.
     """
 
     case: str
@@ -42,6 +43,7 @@ class SourceCase:
     spacing_um: Spacing | None = None
     spacing_unit: SpacingUnit = "header"
     locked: bool = False
+    origin: str | None = None
 
 
 # the cases, and names of files without partner that data.exclude may name as well

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -127,12 +127,23 @@ SET_CHECKS: dict[str, Callable[[list[Row], Experiment], Iterator[Problem]]] = {
 }
 
 
-def validate(manifest: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+# what matters of these for cases that are only evaluated
+EVALUATED_CHECKS = {name: SET_CHECKS[name] for name in ("same file twice", "range of the spacing")}
+
+
+def validate(
+    manifest: pl.DataFrame,
+    experiment: Experiment,
+    set_checks: Mapping[str, Callable[[list[Row], Experiment], Iterator[Problem]]] = SET_CHECKS,
+    more: Iterable[Problem] = (),
+) -> pl.DataFrame:
     """All problems of all cases: errors first, then warnings, each by case.
 
     Args:
         manifest: see `minivess.data.manifest.MANIFEST`.
         experiment: its data, folds and patches sections count.
+        set_checks: checks of all cases together.
+        more: problems that were found otherwise.
 
     Returns:
         A table with the columns `PROBLEM_COLUMNS`, all text; without rows where all is well. The
@@ -140,7 +151,8 @@ def validate(manifest: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     """
     rows: list[Row] = list(manifest.iter_rows(named=True))
     problems = [problem for row in rows for problem in row_problems(row, experiment)]
-    problems += [problem for check in SET_CHECKS.values() for problem in check(rows, experiment)]
+    problems += [problem for check in set_checks.values() for problem in check(rows, experiment)]
+    problems += more
     problems.sort(key=lambda problem: (problem.severity, problem.case))
     return pl.DataFrame(
         [astuple(problem) for problem in problems],

@@ -22,7 +22,7 @@ from minivess.workflow import plan_experiment
 
 SNAKEFILE = "Snakefile"
 GRACE_S = 20.0
-TARGETS = ("all", "results", "digests", "report", "paper")
+TARGETS = ("all", "results", "digests", "report", "paper", "external")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,19 @@ RUN_COLUMNS: dict[str, tuple[type[pl.DataType], str]] = {
     "fold": (pl.Int64, "fold, from 0"),
 }
 
+EVALUATED_COLUMNS: dict[str, tuple[type[pl.DataType], str]] = {
+    "experiment": (pl.String, "name of the experiment"),
+    "set": (pl.String, "test, or name of the external set"),
+    "model": (pl.String, "network of the balanced champion"),
+    "loss": (pl.String, "its loss"),
+    "n_networks": (pl.Int64, "networks of all its folds and seeds; their mean probability counts"),
+    "case": (pl.String, "case"),
+    "metric": (pl.String, "metric id"),
+    "value": (pl.Float64, "value, by the documented rule where a mask is empty"),
+    "unit": (pl.String, "um, or 1 for ratios and counts"),
+    "status": (pl.String, "ok, empty_prediction, empty_reference or both_empty"),
+}
+
 COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
     "runs": {
         **RUN_COLUMNS,
@@ -117,6 +130,27 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "run": (pl.String, "run whose network stands for the champion"),
         "weights_sha256": (pl.String, "SHA-256 of its weights"),
     },
+    "test": EVALUATED_COLUMNS,
+    "external": EVALUATED_COLUMNS,
+    "properties": {
+        "set": (pl.String, "own, or name of the external set"),
+        "case": (pl.String, "case; of the experiment's own those that are not locked"),
+        "property": (pl.String, "see the table shift"),
+        "unit": (pl.String, "um, raw for stored intensities, or 1"),
+        "value": (pl.Float64, "its value; null where it is not defined (a constant background)"),
+    },
+    "shift": {
+        "set": (pl.String, "name of the external set"),
+        "property": (pl.String, "what is compared; shift.py documents each"),
+        "unit": (pl.String, "um, raw for stored intensities, or 1"),
+        "n_own": (pl.Int64, "own cases with a value"),
+        "n_set": (pl.Int64, "external cases with a value"),
+        "median_own": (pl.Float64, "median over own cases"),
+        "median_set": (pl.Float64, "median over external cases"),
+        "wasserstein": (pl.Float64, "1-Wasserstein distance of the two samples, in the unit"),
+        "ks_statistic": (pl.Float64, "two-sample Kolmogorov-Smirnov statistic"),
+        "ks_p": (pl.Float64, "its p-value (exact for small samples), not corrected"),
+    },
 }
 
 NULLABLE = {
@@ -129,6 +163,9 @@ NULLABLE = {
     ("champions", "margin"),
     ("champions", "ci_low"),
     ("champions", "ci_high"),
+    ("properties", "value"),
+    *(("shift", name) for name in ("median_own", "median_set", "wasserstein")),
+    *(("shift", name) for name in ("ks_statistic", "ks_p")),
 }
 
 

@@ -27,7 +27,7 @@ import yaml
 from minivess import paths
 from minivess.config.ensembles import EnsemblesConfig
 from minivess.config.load import keys, load_step, resolve, write_step_files
-from minivess.config.schema import Experiment, FiguresConfig
+from minivess.config.schema import DataConfig, Experiment, FiguresConfig
 from minivess.data.augment import training_patch
 from minivess.data.folds import read_folds
 from minivess.data.manifest import read_manifest
@@ -52,6 +52,7 @@ from minivess.seeding import torch_seeded
 from minivess.statistics import tables
 from minivess.steps import analyze, data, report
 from minivess.steps import ensembles as steps_ensembles
+from minivess.steps.evaluated import case_set
 from minivess.training.distributed import Team
 from minivess.training.run import PlannedRun, plan_run, write_run
 from minivess.training.trainer import (
@@ -310,6 +311,31 @@ def data_vessel_labels(lab: Lab) -> None:
 def data_exclude(lab: Lab) -> None:
     kept = list_cases(lab.step("manifest", data__exclude=["phantom_002"]), Path())
     assert [case.case[-1] for case in kept] == ["1", "3", "4", "5", "6"]
+
+
+def data_origin(lab: Lab) -> None:
+    path = csv_source(lab, 3, 1)
+    assert manifest_row(lab, path)["origin"] is None
+    assert manifest_row(lab, path, data__origin="our laboratory")["origin"] == "our laboratory"
+
+
+def external(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = csv_source(lab, 3, 1)
+    given = {"source": "csv", "path": str(path), "origin": "theirs"}
+    assert lab.step("external-other", external={"other": given}).external["other"].path == str(path)
+    given |= {"spacing_um": [1.0, 2.0, 3.0], "spacing_unit": "um", "vessel_labels": [2]}
+    given["exclude"] = ["none"]
+    cases = case_set("other", Path(), lab.experiment(), DataConfig.model_validate(given))
+    # All that the manifest, the labels and the list of cases read.
+    dumped = cases.experiment.data.model_dump(mode="json")
+    assert dumped == given
+    given["exclude"] = []
+    files = lab.plan(monkeypatch, external={"other": given}).external["other"]
+    assert {file.name for file in files} == {"cases.csv", "image.nii", "label.nii"}
+    with pytest.raises(MinivessError, match="MV-CONFIG-001"):
+        lab.experiment(external={"other": {"pth": "x"}})
+    with pytest.raises(MinivessError, match="MV-CONFIG-002"):
+        lab.experiment(external={"own": given})
 
 
 # phantom
@@ -931,6 +957,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("data", "spacing_unit"): data_spacing_unit,
     ("data", "vessel_labels"): data_vessel_labels,
     ("data", "exclude"): data_exclude,
+    ("data", "origin"): data_origin,
     ("phantom", "n_cases"): phantom_n_cases,
     ("phantom", "phantom_shape"): phantom_shape,
     ("phantom", "phantom_spacing_um"): phantom_spacing_um,
@@ -993,6 +1020,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("statistics", "primary_metric"): statistics_primary_metric,
     ("figures", "colors"): figures_colors,
     ("figures", "width_mm"): figures_width_mm,
+    **{("external", key): external for key in DataConfig.model_fields},
 }
 
 

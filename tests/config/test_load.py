@@ -322,7 +322,10 @@ def test_step_files_are_written_once_and_left_alone_while_equal(tmp_path: Path) 
     before = stamps(tmp_path)
     write_step_files(resolved(), tmp_path)
     assert stamps(tmp_path) == before
-    wanted = (set(STEP_SECTIONS) - {"train", "figure"}) | {"experiment", "train-dynunet"}
+    wanted = (set(STEP_SECTIONS) - {"train", "figure", "external"}) | {
+        "experiment",
+        "train-dynunet",
+    }
     assert set(before) == wanted | {f"figure-{name}" for name in FiguresConfig.model_fields}
 
 
@@ -371,9 +374,22 @@ def test_validation_reads_what_it_checks(tmp_path: Path) -> None:
 
 
 def test_every_section_is_read_by_some_step() -> None:
-    assert set(CHANGES) == set(Experiment.model_fields) - {"name", "losses", "seeds"}
+    others = {"name", "losses", "seeds", "external"}
+    assert set(CHANGES) == set(Experiment.model_fields) - others
     read = {place.split(".")[0] for places in STEP_SECTIONS.values() for place in places}
     assert read == set(CHANGES) - {"figures", "models"}
+
+
+def test_an_external_set_changes_its_own_file_and_no_other(tmp_path: Path) -> None:
+    sets = {name: {"source": "csv", "path": f"{name}.csv"} for name in ("a", "b")}
+    write_step_files(resolved({"external": sets}), tmp_path)
+    before = stamps(tmp_path)
+    sets["b"]["path"] = "c.csv"
+    write_step_files(resolved({"external": sets}), tmp_path)
+    after = stamps(tmp_path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"experiment", "external-b"}
+    assert set(load_step(tmp_path / "external-a.yaml").external) == {"a"}
 
 
 @pytest.mark.parametrize("key", ["losses", "seeds"])
@@ -512,7 +528,7 @@ def test_the_text_of_equal_configs_is_equal_and_of_others_not() -> None:
 def test_keys_lists_every_key_of_every_section_once() -> None:
     listed = [(group, key) for group, key, _ in keys()]
     assert len(listed) == len(set(listed))
-    assert {group for group, _ in listed} == {"", "figures", *stores.SECTIONS}
+    assert {group for group, _ in listed} == {"", "figures", "external", *stores.SECTIONS}
     for group, section in stores.SECTIONS.items():
         assert [key for name, key in listed if name == group] == list(section.model_fields)
     assert [key for group, key in listed if not group] == ["name", "losses", "seeds"]
@@ -521,7 +537,7 @@ def test_keys_lists_every_key_of_every_section_once() -> None:
 def test_a_bare_name_of_a_key_means_one_section_only() -> None:
     """Else an override by the bare name would be refused, or reach the wrong section."""
     for group, key, _ in keys():
-        if group not in ("", "model", "figures"):
+        if group not in ("", "model", "figures", "external"):
             assert sections_of(key) == [group]
             assert key not in Experiment.model_fields
 

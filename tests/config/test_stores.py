@@ -34,7 +34,7 @@ def test_every_other_preset_differs_from_the_default(group: str, name: str) -> N
 
 
 def test_every_section_of_an_experiment_has_a_store() -> None:
-    plain = {"name", "losses", "seeds", "models", "figures"}
+    plain = {"name", "losses", "seeds", "models", "figures", "external"}
     assert set(Experiment.model_fields) - plain == set(stores.SECTIONS) - {"model"}
 
 

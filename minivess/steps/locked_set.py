@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,3 +150,104 @@ def find_line(folder: Path, event: str, analysis: str) -> audit.Line | None:
     lines = audit.verify(folder)
     found = (ln for ln in lines if ln.event == event and ln.facts.get("analysis") == analysis)
     return next(found, None)
+
+
+def evaluate_test(root: Path) -> Mapping[str, Any]:
+    """Evaluate the balanced champion's arm on the test cases; what result.json says.
+
+    The mean probability of all its networks counts. An analysis that was evaluated before is not
+    evaluated again: its stored result is returned and the log stays as it is.
+
+    Raises:
+        MinivessError: MV-LOCK-002 nobody has unlocked this analysis, MV-LOCK-003 the log was
+            changed, MV-STATE-005 the stored result is not what was logged, MV-STATE-006 a lost
+            result was made again with other bytes, MV-DATA-017 the test cases have errors.
+    """
+    from filelock import FileLock
+
+    analysis = planned_analysis(root)
+    log = paths.audit_folder(root)
+    unlocked = find_line(log, UNLOCK, analysis.digest)
+    if unlocked is None:
+        raise _locked(root, analysis)
+    folder = paths.test_folder(root, analysis.digest)
+    with FileLock(log / ".evaluating"):
+        logged = find_line(log, EVALUATE, analysis.digest)
+        if logged is not None and paths.set_result(folder).exists():
+            _check_stored(folder, logged)
+            say(f"evaluated before, on {logged.time}; this is the stored result")
+            return read_result(folder)
+        result = _evaluate(root, analysis, folder)
+        files = _stored_digests(folder)
+        if logged is None:
+            facts = {"analysis": analysis.digest, "cases": list(analysis.cases), "files": files}
+            audit.append(log, EVALUATE, unlocked.who, unlocked.reason, facts)
+        elif files != logged.facts["files"]:
+            raise MinivessError(
+                "MV-STATE-006",
+                what="the test result was lost, and making it again gave other bytes",
+                where=str(folder),
+                found=str(files),
+                expected=f"{logged.facts['files']}, logged on {logged.time}",
+                fix="go back to the code and the labels of that day; the audit log has the commit",
+            )
+    return result
+
+
+def _locked(root: Path, analysis: Analysis) -> MinivessError:
+    others = [line for line in audit.verify(paths.audit_folder(root)) if line.event == UNLOCK]
+    found = "no line in the audit log"
+    if others:
+        found = f"{len(others)} lines for other analyses: config, weights or images have changed"
+    return MinivessError(
+        "MV-LOCK-002",
+        what="the test set is locked for this analysis",
+        where=str(paths.audit_folder(root)),
+        found=found,
+        expected=f"a line for the analysis {analysis.digest[:16]}",
+        fix=f'minivess unlock-test -e {root.name} --who "your name" --reason "why now"',
+    )
+
+
+def _evaluate(root: Path, analysis: Analysis, folder: Path) -> Mapping[str, Any]:
+    from minivess.data.sources import list_cases
+    from minivess.inference.ensemble import check_unseen, read_member
+    from minivess.steps.evaluated import case_set, evaluate_arm, prepare_cases, write_result
+
+    experiment = analysis.experiment
+    free = [case.case for case in list_cases(experiment, root) if not case.locked]
+    data = experiment.data
+    only_test = data.model_copy(update={"exclude": (*data.exclude, *free)})
+    members = [read_member(paths.run_folder(root, run), str(run)) for run in analysis.runs]
+    check_unseen(members, analysis.cases)
+    cases = case_set("test", folder, experiment, only_test)
+    prepare_cases(cases)
+    table = evaluate_arm(cases, analysis.cases, root, analysis.runs, "test")
+    model, loss = analysis.facts["arm"]
+    facts = {"analysis": analysis.digest, "model": model, "loss": loss}
+    return write_result(cases, table, {**facts, "networks": analysis.facts["weights"]})
+
+
+def _stored_digests(folder: Path) -> dict[str, str]:
+    files = (paths.manifest(folder), paths.table(folder, "test"), paths.set_result(folder))
+    return {file.relative_to(folder).as_posix(): provenance.file_sha256(file) for file in files}
+
+
+def _check_stored(folder: Path, logged: audit.Line) -> None:
+    for name, digest in logged.facts["files"].items():
+        file = folder / name
+        if not file.exists() or provenance.file_sha256(file) != digest:
+            raise MinivessError(
+                "MV-STATE-005",
+                what="the stored test result is not what was logged",
+                where=str(file),
+                found="another file" if file.exists() else "no file",
+                expected=f"SHA-256 {digest}, logged on {logged.time}",
+                fix=f"remove {folder} and evaluate again: it must give the logged bytes",
+            )
+
+
+def read_result(folder: Path) -> Mapping[str, Any]:
+    """result.json of a set that was evaluated."""
+    result: Mapping[str, Any] = json.loads(paths.set_result(folder).read_text(encoding="utf-8"))
+    return result

@@ -20,9 +20,18 @@ def unlock_test(
     experiment: ExperimentOption = "demo",
 ) -> None:
     """Allow one evaluation of the champion on the test cases; the audit log keeps it."""
-    from minivess.steps import test_set
+    from minivess.steps import locked_set
 
-    test_set.unlock_test(paths.experiment_folder(experiment), who, reason)
+    locked_set.unlock_test(paths.experiment_folder(experiment), who, reason)
+
+
+@app.command("test-evaluate")
+def evaluate_test(experiment: ExperimentOption = "demo") -> None:
+    """Evaluate the champion on the unlocked test cases, once; print the result."""
+    from minivess.steps import evaluated, locked_set
+
+    result = locked_set.evaluate_test(paths.experiment_folder(experiment))
+    print("\n".join(evaluated.result_lines(result)))
 
 
 @audit_app.command()
