@@ -206,12 +206,12 @@ def comparison_table(results: Results, metrics: Sequence[str]) -> str:
                     f"{signed(row['difference'])} {interval(row)}",
                     str(row["n_cases"]),
                     p_number(row["p_value"]),
-                    p_number(row["p_holm"]),
+                    p_number(row["p_adjusted"]),
                 ]
             )
     if not rows:
         rows.append(["none", "the experiment has one arm", "", "", "", ""])
-    header = ["Metric", "Arms", "Mean difference", "Cases", "*p*", "*p* (Holm)"]
+    header = ["Metric", "Arms", "Mean difference", "Cases", "*p*", "*p* (corrected)"]
     return pipe_table(header, rows, [2, 6, 4, 1, 2, 2])
 
 
@@ -348,9 +348,11 @@ def citation(source: str, bibliography: Path) -> str:
 
 def smallest_p(results: Results) -> float:
     """The smallest p-value that a comparison of all cases can have, before correction."""
-    resamples = results.config.statistics.permutation_resamples
-    flips: int = 2 ** results.numbers["n_cases"]
-    return 2 / flips if flips <= resamples + 1 else 2 / (resamples + 1)
+    statistics = results.config.statistics
+    resamples = statistics.permutation_resamples
+    flips: int = 2 ** results.numbers["n_units"]
+    sides = 2 if statistics.plan.alternative == "two_sided" else 1
+    return sides / min(flips, resamples + 1)
 
 
 def lock_digest(manuscript: Path) -> str:

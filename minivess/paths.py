@@ -211,6 +211,11 @@ def job_graph(root: Path) -> Path:
     return root / "logs" / "dag.json"
 
 
+def analysis_files(root: Path) -> Path:
+    """Every analysis file that statistics were made with; never part of the digests."""
+    return root / "logs" / "analysis-files.json"
+
+
 def run_provenance(root: Path, run: RunKey) -> Path:
     """Commit and machine of a run, for MLflow; never part of the digests."""
     return root / "logs" / "provenance" / (str(run).replace("/", "-") + ".json")

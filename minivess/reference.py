@@ -87,6 +87,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
         return "; or ".join(type_text(option) for option in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if "$ref" in schema:
+        return "name or path of a file"
     kind = schema["type"]
     if kind == "array" and "prefixItems" in schema:
         items = [type_text(item) for item in schema["prefixItems"]]
@@ -95,6 +97,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
         text = f"list of: {type_text(schema['items'])}"
     elif "patternProperties" in schema:
         text = "mapping of names to sections"
+    elif "additionalProperties" in schema:
+        text = f"mapping of names to: {type_text(schema['additionalProperties'])}"
     else:
         words = {"integer": "whole number", "number": "number", "string": "text", "null": "none"}
         text = words.get(kind) or {"boolean": "`true` or `false`"}[kind]
@@ -120,6 +124,8 @@ def _section_table(section: Any, keys: Iterable[str]) -> str:
     for key in keys:
         entry = properties[key]
         default = _code(entry["default"]) if "default" in entry else "required"
+        if "$ref" in entry:  # a file stands for the section
+            default = _code(entry["default"]["name"])
         rows.append([f"`{key}`", type_text(entry), default, entry["description"]])
     return table(["Key", "Type and bounds", "Default", "Meaning"], rows)
 
@@ -134,6 +140,9 @@ def config_page() -> str:
         grouped.setdefault(group, (section, []))[1].append(key)
     titles = {
         "": "## Top level\n\nThe experiment itself.",
+        "analysis": "## `configs/analysis/<name>.yaml`\n\nThe analysis file, which "
+        "`statistics.plan` names. It states every key; the defaults here are those of "
+        "`default.yaml`. [How to fix the analysis](../how-to/fix-the-analysis.md).",
         "model": "## `models.<name>`\n\nOne network; `models` names as many as are compared.",
         "figures": "## `figures.<name>`\n\nLook of one figure, for each of "
         + ", ".join(f"`{name}`" for name in schema.FiguresConfig.model_fields)

@@ -18,7 +18,10 @@ from minivess.environment import DECIDING
 WITHOUT_EFFECT = frozenset(
     {
         "minivess.config.ensembles",
+        "minivess.config.analysis",
+        "minivess.config.files",
         "minivess.config.load",
+        "minivess.config.plan",
         "minivess.config.schema",
         "minivess.config.section",
         "minivess.config.stores",
@@ -54,8 +57,8 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "baseline": ("minivess.steps.analyze", "baseline", frozenset({"minivess.data.manifest"})),
     "track": ("minivess.steps.analyze", "track", frozenset()),
     "export": ("minivess.steps.analyze", "export", frozenset()),
-    "compare": ("minivess.steps.analyze", "compare_arms", frozenset()),
-    "champion": ("minivess.steps.champion", "champion", frozenset()),
+    "compare": ("minivess.steps.analyze", "compare_arms", frozenset({"minivess.data.manifest"})),
+    "champion": ("minivess.steps.champion", "champion", frozenset({"minivess.data.manifest"})),
     "test": ("minivess.steps.locked_set", "evaluate_test", frozenset({"minivess.tracking"})),
     "evaluate_external": (
         "minivess.steps.external",

@@ -16,6 +16,7 @@ from typing import IO, Any
 from minivess import output, paths
 from minivess.config.ensembles import SEED_KINDS
 from minivess.config.load import resolve, write_step_files
+from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds, read_folds_file
 from minivess.data.sources import list_cases, made_files, source_files
@@ -122,8 +123,9 @@ def check_uses(experiment: Experiment) -> None:
     """Raise for what no step could do, before anything runs.
 
     Raises:
-        MinivessError: MV-CONFIG-003 a loss, architecture or metric that does not exist,
-            MV-CONFIG-004 batches that the devices cannot share, ensembles without members.
+        MinivessError: MV-CONFIG-003 a loss, architecture, metric or arm that does not exist,
+            MV-CONFIG-004 batches that the devices cannot share, ensembles without members, or an
+            analysis that contradicts itself.
     """
     from minivess.losses import LOSSES
     from minivess.metrics import METRICS
@@ -134,7 +136,10 @@ def check_uses(experiment: Experiment) -> None:
     wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
     models = experiment.models.values()
     wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
-    wanted += [("metric", experiment.statistics.primary_metric, list(METRICS))]
+    wanted += [("metric", name, list(METRICS)) for name in experiment.statistics.plan.metrics]
+    against = experiment.statistics.plan.against
+    arms = ["/".join(arm) for arm in (*experiment.arms(), *experiment.ensemble_arms())]
+    wanted += [] if against is None else [("arm", against, arms)]
     for kind, name, known in wanted:
         if name not in known:
             raise MinivessError(
@@ -143,6 +148,21 @@ def check_uses(experiment: Experiment) -> None:
                 where=f"experiment {experiment.name}",
                 fix=nearest(name, known),
             )
+    _check_directions(experiment.statistics.plan)
+
+
+def _check_directions(plan: AnalysisPlan) -> None:
+    from minivess.metrics import METRICS
+
+    aimless = [name for name in plan.metrics if METRICS[name].better == "neither"]
+    if plan.alternative == "better" and aimless:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="the analysis looks for better arms in metrics without a better direction",
+            where=f"analysis file {plan.name}",
+            found=", ".join(aimless),
+            fix="take them out, or set alternative: two_sided",
+        )
 
 
 def check_ensembles(experiment: Experiment) -> None:

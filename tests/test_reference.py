@@ -69,6 +69,7 @@ def section_of(page: str, title: str) -> str:
 def test_the_page_of_the_configuration_has_every_key(group: str, key: str, section: type) -> None:
     titles = {"": "Top level", "model": "`models.<name>`", "figures": "`figures.<name>`"}
     titles["external"] = "`external.<name>`"
+    titles["analysis"] = "`configs/analysis/<name>.yaml`"
     text = section_of(reference.config_page(), titles.get(group, f"`{group}`"))
     (row,) = [row for row in rows(text) if row[0].strip() == f"`{key}`"]
     field = section.model_fields[key]  # type: ignore[attr-defined]

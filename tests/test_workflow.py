@@ -52,7 +52,6 @@ def test_a_folds_file_brings_its_number_of_folds(folder: Path) -> None:
     [
         ({"losses": ["dise_ce"]}, "dice_ce"),
         ({"models": {"a": {"architecture": "dynunett"}}}, "dynunet"),
-        ({"statistics": {"primary_metric": "clDise"}}, "cldice"),
     ],
 )
 def test_unknown_names_stop_before_anything_runs(values: dict[str, object], name: str) -> None:

@@ -12,6 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from minivess import output
 from minivess.config import stores
+from minivess.config.analysis import ANALYSES, PLANNED, resolve_plan
+from minivess.config.files import bad_values, read_yaml
+from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import DataConfig, Experiment, FigureConfig, FiguresConfig, ModelConfig
 from minivess.config.section import Section
 from minivess.errors import MinivessError, nearest
@@ -36,39 +39,9 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "external": ("phantom", "preprocess", "inference", "compute", "evaluation", "statistics"),
 }
 
-
 PRESETS = "presets"
 # Sections that an experiment has as many of as it names.
 NAMED: dict[str, type[Section]] = {"models": ModelConfig, "external": DataConfig}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping, safely.
-
-    Raises:
-        MinivessError: MV-CONFIG-005 not YAML or not a mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MinivessError(
-            "MV-CONFIG-005",
-            what="the config file is not valid YAML",
-            where=str(path),
-            found=str(error).replace("\n", " "),
-            fix="correct that line",
-        ) from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MinivessError(
-            "MV-CONFIG-005",
-            what="the config file is not a mapping",
-            where=str(path),
-            found=type(value).__name__,
-            expected="lines of the form key: value",
-        )
-    return value
 
 
 def experiment_names(folder: Path = EXPERIMENTS) -> list[str]:
@@ -98,13 +71,21 @@ def resolve(
             where=str(path),
             fix=nearest(name, experiment_names(folder)),
         )
-    return resolve_mapping({"name": path.stem, **read_yaml(path)}, overrides or {}, str(path))
+    plans = folder.parent / ANALYSES.name
+    return resolve_mapping(
+        {"name": path.stem, **read_yaml(path)}, overrides or {}, str(path), plans
+    )
 
 
 def resolve_mapping(
-    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+    values: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    where: str,
+    plans: Path = ANALYSES,
 ) -> Experiment:
     """Presets of the stores, then the file's values, then the overrides, checked as a whole.
+
+    The name of the analysis file, in the folder `plans`, is replaced by what the file says.
 
     Raises:
         MinivessError: as `resolve`.
@@ -120,7 +101,9 @@ def resolve_mapping(
     base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
     model = base.pop("model")
     base["models"] = {name: merge(model, keys or {}) for name, keys in models.items()}
-    return _validated(merge(base, merged), where)
+    # A file, not a preset with single keys changed: what was registered is all there or not at all.
+    base["statistics"]["plan"] = "default"
+    return _validated(resolve_plan(merge(base, merged), plans, where), where)
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> None:
@@ -177,6 +160,7 @@ def _unknown_key(key: str, known: Iterable[str], where: str) -> MinivessError:
     places = [f"{section}.{key}" for section in sections_of(key)]
     places += [f"models.NAME.{key}"] if key in ModelConfig.model_fields else []
     looks: dict[str, Any] = {n: field.annotation for n, field in FiguresConfig.model_fields.items()}
+    places += [f"{key} into an analysis file and name it: statistics.plan"] * (key in PLANNED)
     places += [f"figures.{name}.{key}" for name in looks if key in looks[name].model_fields]
     return MinivessError(
         "MV-CONFIG-001",
@@ -262,7 +246,15 @@ def preset_values(group: str, name: str) -> dict[str, Any]:
 
     node = OmegaConf.to_container(OmegaConf.create(stores.store.get_entry(group, name)["node"]))
     assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items() if key != "_target_"}
+    return _without_targets(node)
+
+
+def _without_targets(node: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        str(key): _without_targets(value) if isinstance(value, Mapping) else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -278,23 +270,7 @@ def _validated(values: Mapping[str, Any], where: str) -> Experiment:
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise _bad_values(error, where) from error
-
-
-def _bad_values(invalid: ValidationError, where: str, inside: str = "") -> MinivessError:
-    """The error that names every bad value with its dotted key."""
-    problems = [
-        f"{'.'.join([*([inside] if inside else []), *map(str, problem['loc'])])}: "
-        f"{problem['msg']}, found {problem['input']!r}"
-        for problem in invalid.errors()
-    ]
-    return MinivessError(
-        "MV-CONFIG-002",
-        what=f"{len(problems)} config value(s) of the wrong type or outside their range",
-        where=where,
-        found="; ".join(problems),
-        fix="docs/reference/config.md lists every key with its type and bounds",
-    )
+        raise bad_values(error, where) from error
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
@@ -365,7 +341,7 @@ def load_step(path: Path) -> Experiment:
         try:
             experiment.__dict__[key] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            raise _bad_values(error, str(path), key) from error
+            raise bad_values(error, str(path), key) from error
     return experiment
 
 
@@ -378,6 +354,7 @@ def keys() -> list[tuple[str, str, type[Section]]]:
     sections: list[tuple[str, type[Section]]] = [
         ("", Experiment),
         *stores.SECTIONS.items(),
+        ("analysis", AnalysisPlan),
         ("figures", FigureConfig),
         ("external", DataConfig),
     ]
@@ -385,5 +362,6 @@ def keys() -> list[tuple[str, str, type[Section]]]:
         (group, key, section)
         for group, section in sections
         for key in section.model_fields
-        if group or key not in {*stores.SECTIONS, *NAMED, "figures"}
+        if (group or key not in {*stores.SECTIONS, *NAMED, "figures"})
+        and (group != "analysis" or key in PLANNED)
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from minivess.config.ensembles import EnsemblesConfig, ensemble_model
+from minivess.config.plan import AnalysisPlan
 from minivess.config.section import (
     Count,
     HexColor,
@@ -225,15 +226,29 @@ class EvaluationConfig(Section):
 
 
 class StatisticsConfig(Section):
-    """Intervals and tests over cases."""
+    """How intervals and tests over cases are computed; what is tested is in the analysis file."""
 
-    confidence: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
-    bootstrap_resamples: Count = Field(9999, description="resamples of the BCa bootstrap")
+    plan: AnalysisPlan = Field(
+        AnalysisPlan(), description="analysis file: its name in `configs/analysis/`, or its path"
+    )
+    bootstrap_resamples: Count = Field(9999, description="resamples of each bootstrap")
     permutation_resamples: Count = Field(
         9999, description="random sign flips where not all can be enumerated"
     )
+    posterior_samples: Count = Field(
+        50_000, description="samples of the posterior of the Bayesian signed-rank test"
+    )
     statistics_seed: int = Field(0, ge=0, description="seed of the resampling")
-    primary_metric: str = Field("dice", description="metric of the figures that show one")
+
+    @property
+    def confidence(self) -> float:
+        """Level of the intervals."""
+        return round(1 - self.plan.alpha, 9)
+
+    @property
+    def primary_metric(self) -> str:
+        """Metric of the main conclusion."""
+        return self.plan.primary_metric
 
 
 class CalibrationConfig(Section):

@@ -300,3 +300,12 @@ def unmapped_label(case: str, label: str, values: list[int]) -> MinivessError:
         expected="0 for background and 1 for vessel, or data.vessel_labels",
         fix=f"name the values that mean vessel, for example data.vessel_labels: [{shown}]",
     )
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """The group of each case of a manifest.
+
+    Raises:
+        MinivessError: as `read_manifest`.
+    """
+    return dict(read_manifest(path).select("case", "group").iter_rows())

@@ -113,7 +113,7 @@ def _title(comparison: pl.DataFrame, metric: str, arms: tuple[Arm, ...], width_m
     interval = ""
     if row["ci_low"] is not None:
         interval = f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-    p = p_number(row["p_holm"])
+    p = p_number(row["p_adjusted"])
     p_text = f"p {p}" if p.startswith("<") else f"p = {p}"
     return (
         style.wrapped(f"{a} minus {b}:", width_mm - 15)

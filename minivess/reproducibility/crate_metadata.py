@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivess import __version__, paths
-from minivess.config.load import read_yaml
+from minivess.config.files import read_yaml
 from minivess.errors import MinivessError
 from minivess.reproducibility.chain import Chain
 from minivess.reproducibility.crate_files import CITATION, SNAKEFILE, CrateFile

@@ -17,7 +17,8 @@ import polars as pl
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.statistics import tables
-from minivess.statistics.compare import Arm, arms_of, case_values, mean_interval
+from minivess.statistics.compare import Arm, arms_of, case_values
+from minivess.statistics.resampling import Design, design_of, mean_interval
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,7 +82,7 @@ class Champion:
     """The winner under one rule and its margin over the next.
 
     `margin` is positive where the champion is better: the mean over cases of the paired
-    differences, with its BCa bootstrap interval; none where it is the only candidate.
+    differences, with its bootstrap interval; none where it is the only candidate.
     """
 
     rule: Rule
@@ -108,18 +109,26 @@ class Candidates:
     arms: tuple[Arm, ...]
     cases: tuple[str, ...]
     refused: dict[Arm, str]
+    design: Design
 
 
-def candidates(cases: pl.DataFrame, order: Sequence[Arm] = ()) -> Candidates:
+def candidates(
+    cases: pl.DataFrame,
+    statistics: StatisticsConfig,
+    order: Sequence[Arm] = (),
+    groups: Mapping[str, str] | None = None,
+) -> Candidates:
     """Arms with a value of every metric of the rules for every held-out case.
 
     Args:
         cases: the table cases.
+        statistics: how the bootstrap resamples.
         order: order of the arms, which decides the last tie; sorted by default.
+        groups: group of each case; each alone by default.
 
     Raises:
         MinivessError: MV-STATE-002 no arm is complete.
-        ValueError: a value is not finite.
+        ValueError: a value is not finite, or a group is not known.
     """
     values = case_values(cases)
     everything = tuple(sorted(set(cases["case"])))
@@ -145,7 +154,8 @@ def candidates(cases: pl.DataFrame, order: Sequence[Arm] = ()) -> Candidates:
             found="; ".join(f"{'/'.join(arm)} {why}" for arm, why in refused.items()),
             fix="run the evaluation of all folds",
         )
-    return Candidates(values, tuple(complete), everything, refused)
+    design = design_of(cases, groups, statistics.plan.resampling)
+    return Candidates(values, tuple(complete), everything, refused, design)
 
 
 def metric_values(found: Candidates, metric: str) -> Floats:
@@ -202,8 +212,10 @@ def choose(rule: Rule, found: Candidates, statistics: StatisticsConfig) -> Champ
         return Champion(rule, standings, None, None, None, "", 0, 0, len(found.cases))
     first, second = order[:2]
     differences = costs[second] - costs[first]
-    low, high = mean_interval(
-        differences, statistics, "champion", rule.kind, *found.arms[first], *found.arms[second]
+    by_case = dict(zip(found.cases, differences.tolist(), strict=True))
+    names = (*found.arms[first], *found.arms[second])
+    low, high, _ = mean_interval(
+        found.design.sample(by_case), statistics, "champion", rule.kind, *names
     )
     return Champion(
         rule,
@@ -232,10 +244,13 @@ def _tie(keys: Floats, first: int, second: int) -> Literal["", "mean rank", "mea
 
 
 def choose_all(
-    cases: pl.DataFrame, statistics: StatisticsConfig, order: Sequence[Arm] = ()
+    cases: pl.DataFrame,
+    statistics: StatisticsConfig,
+    order: Sequence[Arm] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[Candidates, dict[str, Champion]]:
     """The champion under every rule; see `candidates` and `choose`."""
-    found = candidates(cases, order)
+    found = candidates(cases, statistics, order, groups)
     return found, {kind: choose(rule, found, statistics) for kind, rule in RULES.items()}
 
 

@@ -6,28 +6,34 @@ because a case is the unit that is sampled, a seed is not.
 
 from __future__ import annotations
 
-import math
 import statistics as stdlib_statistics
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import polars as pl
 
-from minivess import seeding
+from minivess.config.plan import AnalysisPlan
 from minivess.errors import MinivessError
+from minivess.metrics import METRICS
 from minivess.statistics import tables
+from minivess.statistics.effects import (
+    cohen_dz,
+    dz_interval,
+    hedges_g,
+    posterior,
+    rank_biserial,
+    rank_biserial_interval,
+    wilcoxon_p,
+)
+from minivess.statistics.resampling import Sample, design_of, mean_interval, sign_flip_p
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from minivess.config.schema import StatisticsConfig
 
 type Arm = tuple[str, str]
 type CaseValues = dict[str, float]
-type Floats = npt.NDArray[np.float64]
+type Correction = Literal["holm", "benjamini_hochberg"]
 
 
 def arms_of(table: pl.DataFrame) -> tuple[Arm, ...]:
@@ -62,96 +68,40 @@ def case_values(cases: pl.DataFrame) -> dict[str, dict[Arm, CaseValues]]:
     return nested
 
 
-def mean_interval(
-    values: Floats, settings: StatisticsConfig, purpose: str, *indices: str
-) -> tuple[float | None, float | None]:
-    """Interval of the mean by the BCa bootstrap; (None, None) where there is none.
-
-    There is none for fewer than two or only equal values, and where BCa itself degenerates.
+def adjusted(p_values: list[float], correction: Correction) -> list[float]:
+    """P-values corrected for their number.
 
     Args:
-        values: one value per case, shape (n,).
-        settings: level, number of resamples, seed.
-        purpose: with `indices`, what tells this interval's random numbers from the others'.
+        p_values: of one family of comparisons.
+        correction: holm bounds the family-wise error rate, benjamini_hochberg the part of false
+            discoveries.
 
-    Source: Efron 1987, Better bootstrap confidence intervals, as SciPy implements it.
-    """
-    from scipy.stats import DegenerateDataWarning, bootstrap
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure; Benjamini and
+        Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x.
 
-    if values.size < 2 or np.ptp(values) == 0:
-        return None, None
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # NaN tells the same, below
-        interval = bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=settings.confidence,
-            n_resamples=settings.bootstrap_resamples,
-            method="BCa",
-            rng=seeding.generator(settings.statistics_seed, purpose, *indices),
-        ).confidence_interval
-    low, high = float(interval.low), float(interval.high)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
-
-
-def sign_flip_p(differences: Floats, settings: StatisticsConfig, *indices: str) -> float:
-    """Two-sided p-value of the paired permutation test on the mean difference.
-
-    All 2**n sign flips are enumerated where they are at most `permutation_resamples` + 1; else so
-    many random ones are drawn and the observed one is counted among them, so p is never 0.
-
-    Args:
-        differences: one difference per case, shape (n,).
-        settings: number of random flips, seed.
-        indices: what tells this test's random numbers from the others'.
-
-    Source: Fisher 1935, The design of experiments; Phipson and Smyth 2010 for the random case.
-
-    >>> from minivess.config.schema import StatisticsConfig
-    >>> sign_flip_p(np.array([1.0, 2.0, 3.0]), StatisticsConfig())
-    0.25
-    """
-    from scipy.stats import permutation_test
-
-    if differences.size < 2:
-        return 1.0  # a flip of the only difference is as extreme as the difference
-    flips = 2**differences.size
-    exact = flips <= settings.permutation_resamples + 1
-    result = permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        alternative="two-sided",
-        n_resamples=flips if exact else settings.permutation_resamples,
-        rng=seeding.generator(settings.statistics_seed, "sign-flips", *indices),
-    )
-    return float(result.pvalue)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """P-values corrected for their number; they bound the family-wise error rate.
-
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
-
-    >>> holm([0.01, 0.04, 0.03])
+    >>> adjusted([0.01, 0.04, 0.03], "holm")
     [0.03, 0.06, 0.06]
     """
     from statsmodels.stats.multitest import (  # type: ignore[import-untyped, unused-ignore]
         multipletests,
     )
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    method = {"holm": "holm", "benjamini_hochberg": "fdr_bh"}[correction]
+    return [float(p) for p in multipletests(p_values, method=method)[1]] if p_values else []
 
 
-def summarise(cases: pl.DataFrame, statistics: StatisticsConfig) -> pl.DataFrame:
+def summarise(
+    cases: pl.DataFrame, statistics: StatisticsConfig, groups: Mapping[str, str] | None = None
+) -> pl.DataFrame:
     """The table summary: for each arm and metric the mean over cases and its interval.
 
     Args:
         cases: the table cases; failed and empty cases count with the value they have there.
-        statistics: level, resamples and seed of the bootstrap.
+        statistics: plan, resamples and seed of the bootstrap.
+        groups: group of each case; each alone by default.
 
     Raises:
-        ValueError: a value that is not finite.
+        ValueError: a value that is not finite, or a group that is not known.
     """
     about = {
         (metric, model, loss): (unit, not_ok)
@@ -159,13 +109,14 @@ def summarise(cases: pl.DataFrame, statistics: StatisticsConfig) -> pl.DataFrame
         .agg(pl.col("unit").min(), (pl.col("status") != "ok").sum().alias("n_not_ok"))
         .iter_rows()
     }
+    design = design_of(cases, groups, statistics.plan.resampling)
     rows: list[dict[str, object]] = []
     for metric, by_arm in case_values(cases).items():
         for (model, loss), by_case in by_arm.items():
             values = list(by_case.values())
             unit, not_ok = about[metric, model, loss]
-            low, high = mean_interval(
-                np.array(values), statistics, "bootstrap-mean", metric, model, loss
+            low, high, method = mean_interval(
+                design.sample(by_case), statistics, "bootstrap-mean", metric, model, loss
             )
             rows.append(
                 {
@@ -179,58 +130,144 @@ def summarise(cases: pl.DataFrame, statistics: StatisticsConfig) -> pl.DataFrame
                     "sd": stdlib_statistics.stdev(values) if len(values) > 1 else None,
                     "ci_low": low,
                     "ci_high": high,
-                    "ci_method": "none" if low is None else "BCa",
+                    "ci_method": method,
+                    "plan_sha256": statistics.plan.sha256,
                 }
             )
     return tables.from_rows("summary", rows)
 
 
-def compare(cases: pl.DataFrame, statistics: StatisticsConfig) -> pl.DataFrame:
-    """The table comparison: all pairs of arms, paired by case, Holm-corrected within a metric.
+def pairs_of(arms: Sequence[Arm], plan: AnalysisPlan) -> list[tuple[Arm, Arm]]:
+    """The comparisons of a plan: all pairs of arms, or each other arm with one.
+
+    Raises:
+        MinivessError: MV-STATE-002 the arm to compare with is not among them.
+
+    >>> pairs_of([("net", "a"), ("net", "b"), ("net", "c")], AnalysisPlan(against="net/b"))
+    [(('net', 'a'), ('net', 'b')), (('net', 'c'), ('net', 'b'))]
+    """
+    if plan.against is None:
+        return list(combinations(arms, 2))
+    chosen = [arm for arm in arms if "/".join(arm) == plan.against]
+    if not chosen:
+        raise MinivessError(
+            "MV-STATE-002",
+            what=f"the arm {plan.against} that others are compared with has no results",
+            found=", ".join("/".join(arm) for arm in arms),
+            fix="run the evaluation of that arm",
+        )
+    return [(arm, chosen[0]) for arm in arms if arm != chosen[0]]
+
+
+def planned_values(cases: pl.DataFrame, plan: AnalysisPlan) -> dict[str, dict[Arm, CaseValues]]:
+    """`case_values` of the metrics of a plan, in its order.
+
+    Raises:
+        MinivessError: MV-STATE-002 a metric has no value.
+    """
+    values = case_values(cases)
+    lacking = [metric for metric in plan.metrics if metric not in values]
+    if lacking:
+        raise MinivessError(
+            "MV-STATE-002",
+            what="the table cases lacks metrics of the analysis file",
+            where=f"analysis file {plan.name}",
+            found="missing: " + ", ".join(lacking),
+            fix="run the evaluation again",
+        )
+    return {metric: values[metric] for metric in plan.metrics}
+
+
+def compare(
+    cases: pl.DataFrame, statistics: StatisticsConfig, groups: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """The table comparison: the comparisons of the plan, paired by case, in its metrics.
+
+    P-values are corrected over the comparisons in one metric.
 
     Args:
         cases: the table cases.
-        statistics: level, resamples and seed of the bootstrap and of the permutation test.
+        statistics: plan, resamples, samples and seed.
+        groups: group of each case; each alone by default.
 
     Raises:
-        MinivessError: MV-STATE-002 where two arms have no case in common.
-        ValueError: a value that is not finite.
+        MinivessError: MV-STATE-002 where two arms have no case in common, or a metric or arm of the
+            plan is missing.
+        ValueError: a value that is not finite, or a group that is not known.
     """
+    plan = statistics.plan
+    design = design_of(cases, groups, plan.resampling)
     rows: list[dict[str, object]] = []
-    for metric, by_arm in case_values(cases).items():
-        pairs = [_pair(metric, a, b, by_arm, statistics) for a, b in combinations(by_arm, 2)]
-        corrected = holm([pair["p_value"] for pair in pairs])
-        rows += [{**pair, "p_holm": p} for pair, p in zip(pairs, corrected, strict=True)]
+    for metric, by_arm in planned_values(cases, plan).items():
+        pairs = []
+        for a, b in pairs_of(list(by_arm), plan):
+            differences = design.sample(paired(metric, (a, b), by_arm))
+            pairs.append(_pair((metric, *a, *b), differences, statistics))
+        corrected = adjusted([pair["p_value"] for pair in pairs], plan.correction)
+        rows += [{**pair, "p_adjusted": p} for pair, p in zip(pairs, corrected, strict=True)]
     return tables.from_rows("comparison", rows)
 
 
-def _pair(
-    metric: str,
-    a: Arm,
-    b: Arm,
-    by_arm: Mapping[Arm, CaseValues],
-    statistics: StatisticsConfig,
-) -> dict[str, Any]:
-    """One row of the table comparison, without its corrected p-value."""
-    common = [case for case in by_arm[a] if case in by_arm[b]]
+def paired(
+    metric: str, pair: tuple[Arm, Arm], by_arm: Mapping[Arm, CaseValues]
+) -> dict[str, float]:
+    """Differences of two arms in a metric, by case, over the cases that both have.
+
+    Raises:
+        MinivessError: MV-STATE-002 where they have no case in common.
+    """
+    first, second = (by_arm[arm] for arm in pair)
+    common = [case for case in first if case in second]
     if not common:
         raise MinivessError(
             "MV-STATE-002",
             what="two arms have no case in common and cannot be compared",
-            where=f"{'/'.join(a)} and {'/'.join(b)}, metric {metric}",
+            where=" and ".join("/".join(arm) for arm in pair) + f", metric {metric}",
             fix="run the evaluation of all folds of both",
         )
-    differences = np.array([by_arm[a][case] - by_arm[b][case] for case in common])
-    low, high = mean_interval(differences, statistics, "bootstrap-difference", metric, *a, *b)
+    return {case: first[case] - second[case] for case in common}
+
+
+def better_sign(metric: str, plan: AnalysisPlan) -> int:
+    """Which sign of a difference a test looks for: 0 where it is two-sided."""
+    if plan.alternative == "two_sided":
+        return 0
+    return 1 if METRICS[metric].better == "higher" else -1
+
+
+def _pair(
+    key: tuple[str, str, str, str, str], differences: Sample, statistics: StatisticsConfig
+) -> dict[str, Any]:
+    """One row of the table comparison, without its corrected p-value."""
+    metric, plan, values = key[0], statistics.plan, differences.values
+    better = better_sign(metric, plan)
+    low, high, method = mean_interval(differences, statistics, "bootstrap-difference", *key)
+    dz = cohen_dz(values)
+    dz_low, dz_high = (
+        (None, None) if dz is None else dz_interval(dz, values.size, statistics.confidence)
+    )
+    rank_low, rank_high = rank_biserial_interval(differences, statistics, *key)
+    rope = plan.rope.get(metric)
+    left, inside, right = posterior(values, rope, statistics, *key)
     return {
-        "metric": metric,
-        "model_a": a[0],
-        "loss_a": a[1],
-        "model_b": b[0],
-        "loss_b": b[1],
-        "n_cases": len(common),
-        "difference": stdlib_statistics.fmean(differences.tolist()),
+        **dict(zip(("metric", "model_a", "loss_a", "model_b", "loss_b"), key, strict=True)),
+        "n_cases": values.size,
+        "difference": stdlib_statistics.fmean(values.tolist()),
         "ci_low": low,
         "ci_high": high,
-        "p_value": sign_flip_p(differences, statistics, metric, *a, *b),
+        "ci_method": method,
+        "p_value": sign_flip_p(differences, statistics, *key, better=better),
+        "p_wilcoxon": wilcoxon_p(values, better),
+        "dz": dz,
+        "dz_low": dz_low,
+        "dz_high": dz_high,
+        "hedges_g": None if dz is None else hedges_g(dz, values.size),
+        "rank_biserial": float(rank_biserial(values)),
+        "rank_biserial_low": rank_low,
+        "rank_biserial_high": rank_high,
+        "rope": rope,
+        "p_left": left,
+        "p_rope": inside,
+        "p_right": right,
+        "plan_sha256": plan.sha256,
     }

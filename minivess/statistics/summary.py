@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics as stdlib_statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,11 +12,13 @@ import polars as pl
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.statistics.compare import Arm, arms_of, case_values
+from minivess.statistics.resampling import METHODS
 
 if TYPE_CHECKING:
     from minivess.config.schema import StatisticsConfig
 
 MAIN_METRICS = ("dice", "cldice", "masd_um", "nsd", "hd95_um")
+CORRECTIONS = {"holm": "Holm", "benjamini_hochberg": "Benjamini and Hochberg"}
 WIDTH = 100
 _NAME_WIDTH = 25
 _VALUE_WIDTH = 15
@@ -30,11 +32,13 @@ def summary_json(
     baseline: pl.DataFrame,
     statistics: StatisticsConfig,
     arms: Sequence[Arm] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """All numbers that the paper quotes, in full precision, ready for `output.write_json`.
 
-    Keys: experiment, n_cases, n_folds, seeds, confidence, primary_metric; arms, a list of model,
-    loss, n_predictions, n_not_ok, metrics (id -> unit, mean, sd, ci_low, ci_high, n_cases,
+    Keys: experiment, n_cases, n_units (whose signs a test flips), n_folds, seeds, confidence,
+    primary_metric, plan (name, sha256, correction, ci_method); arms, a list of model, loss,
+    n_predictions, n_not_ok, metrics (id -> unit, mean, sd, ci_low, ci_high, n_cases,
     n_not_ok), dice_over_baseline; baseline (n_cases, dice); comparison, the rows of the table.
 
     Args:
@@ -44,6 +48,7 @@ def summary_json(
         baseline: the table baseline.
         statistics: level of the intervals and primary metric.
         arms: order of the arms; by default sorted.
+        groups: group of each case; each alone by default.
 
     Raises:
         MinivessError: MV-STATE-002 where there is no case, or the baseline lacks one.
@@ -55,13 +60,23 @@ def summary_json(
             fix="run the evaluation of the experiment's runs",
         )
     best = _baseline_dice(cases, baseline)
+    units = set(cases["case"])
+    if groups and statistics.plan.resampling == "groups_within_folds":
+        units = {groups[case] for case in units}
     return {
         "experiment": cases["experiment"].unique().sort().str.join(", ").item(),
         "n_cases": cases["case"].n_unique(),
+        "n_units": len(units),
         "n_folds": cases["fold"].n_unique(),
         "seeds": cases["seed"].unique().sort().to_list(),
         "confidence": statistics.confidence,
         "primary_metric": statistics.primary_metric,
+        "plan": {
+            "name": statistics.plan.name,
+            "sha256": statistics.plan.sha256,
+            "correction": statistics.plan.correction,
+            "ci_method": METHODS[statistics.plan.resampling],
+        },
         "arms": [_arm_numbers(arm, cases, summary, best) for arm in (arms or arms_of(summary))],
         "baseline": {"n_cases": len(best), "dice": stdlib_statistics.fmean(best.values())},
         "comparison": comparison.to_dicts(),
@@ -161,7 +176,8 @@ def summary_text(numbers: dict[str, Any], figures: str, report: str) -> str:
         *textwrap.wrap(f"Experiment {numbers['experiment']}: {counts}", WIDTH),
         "",
         *textwrap.wrap(
-            f"Mean over cases, below it the {numbers['confidence']:.0%} interval (BCa bootstrap):",
+            f"Mean over cases, below it the {numbers['confidence']:.0%} interval "
+            f"({numbers['plan']['ci_method']} bootstrap):",
             WIDTH,
         ),
         "",
@@ -169,6 +185,9 @@ def summary_text(numbers: dict[str, Any], figures: str, report: str) -> str:
         "",
         *_status_lines(numbers, names),
         *_comparison_lines(numbers, names),
+        "",
+        f"Analysis file {numbers['plan']['name']}, SHA-256",
+        numbers["plan"]["sha256"],
         "",
         f"Figures: {figures}",
         f"Report:  {report}",
@@ -244,12 +263,14 @@ def _comparison_lines(numbers: dict[str, Any], names: dict[Arm, str]) -> list[st
         return []
     definition = METRICS[metric]
     unit = "" if definition.unit == "1" else f" ({definition.unit})"
-    lines = ["", f"Paired differences in {definition.label}{unit}, p corrected after Holm:", ""]
+    author = CORRECTIONS[numbers["plan"]["correction"]]
+    title = f"Paired differences in {definition.label}{unit}, p corrected after {author}:"
+    lines = ["", *textwrap.wrap(title, WIDTH), ""]
     for row in rows:
         a, b = (names[row[f"model_{side}"], row[f"loss_{side}"]] for side in "ab")
         left = textwrap.wrap(f"{a} minus {b}", 57)
         sign = "+" if row["difference"] > 0 else ""
         right = f"{sign}{number(row['difference'])} {_interval(row)}"
-        lines.append(f"  {left[0]:<58}{right:<25} p {p_number(row['p_holm'])}")
+        lines.append(f"  {left[0]:<58}{right:<25} p {p_number(row['p_adjusted'])}")
         lines += [f"    {text}" for text in left[1:]]
     return lines

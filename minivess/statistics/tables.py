@@ -12,6 +12,12 @@ from minivess.errors import MinivessError
 if TYPE_CHECKING:
     import pandera.polars as pa
 
+CI_METHOD: tuple[type[pl.DataType], str] = (
+    pl.String,
+    "BCa within folds, BCa or hierarchical (groups); none: too few or only equal values",
+)
+PLAN: tuple[type[pl.DataType], str] = (pl.String, "SHA-256 of the analysis file")
+
 RUN_COLUMNS: dict[str, tuple[type[pl.DataType], str]] = {
     "experiment": (pl.String, "name of the experiment"),
     "model": (pl.String, "name of the network in the experiment"),
@@ -95,9 +101,10 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "n_not_ok": (pl.Int64, "values whose status is not ok"),
         "mean": (pl.Float64, "mean over cases"),
         "sd": (pl.Float64, "standard deviation over cases (n - 1)"),
-        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of the mean"),
+        "ci_low": (pl.Float64, "lower end of the bootstrap interval of the mean"),
         "ci_high": (pl.Float64, "upper end"),
-        "ci_method": (pl.String, "BCa; none where fewer than two or only equal values"),
+        "ci_method": CI_METHOD,
+        "plan_sha256": PLAN,
     },
     "comparison": {
         "metric": (pl.String, "metric id"),
@@ -107,10 +114,24 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "loss_b": (pl.String, "second loss"),
         "n_cases": (pl.Int64, "cases that both have"),
         "difference": (pl.Float64, "mean over cases of a minus b"),
-        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of that mean"),
+        "ci_low": (pl.Float64, "lower end of the bootstrap interval of that mean"),
         "ci_high": (pl.Float64, "upper end"),
-        "p_value": (pl.Float64, "paired two-sided permutation test (sign flips)"),
-        "p_holm": (pl.Float64, "the same, Holm-corrected over all rows of this metric"),
+        "ci_method": CI_METHOD,
+        "p_value": (pl.Float64, "paired permutation test (sign flips)"),
+        "p_adjusted": (pl.Float64, "the same, corrected over all rows of this metric"),
+        "p_wilcoxon": (pl.Float64, "Wilcoxon's signed-rank test, not corrected"),
+        "dz": (pl.Float64, "Cohen's dz: mean over standard deviation of the differences"),
+        "dz_low": (pl.Float64, "lower end of its interval (noncentral t)"),
+        "dz_high": (pl.Float64, "upper end"),
+        "hedges_g": (pl.Float64, "dz without the bias of small samples"),
+        "rank_biserial": (pl.Float64, "matched-pairs rank-biserial correlation, -1 to 1"),
+        "rank_biserial_low": (pl.Float64, "lower end of its bootstrap interval"),
+        "rank_biserial_high": (pl.Float64, "upper end"),
+        "rope": (pl.Float64, "half width of the region of practical equivalence (ROPE)"),
+        "p_left": (pl.Float64, "posterior probability that a minus b is below the ROPE"),
+        "p_rope": (pl.Float64, "that it is inside"),
+        "p_right": (pl.Float64, "that it is above"),
+        "plan_sha256": PLAN,
     },
     "champions": {
         "kind": (pl.String, "rule: overlap, topology or balanced"),
@@ -121,7 +142,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "runner_up_model": (pl.String, "network of the next; empty where there is none"),
         "runner_up_loss": (pl.String, "its loss"),
         "margin": (pl.Float64, "mean over cases by which the champion is better than the next"),
-        "ci_low": (pl.Float64, "lower end of the BCa bootstrap interval of the margin"),
+        "ci_low": (pl.Float64, "lower end of the bootstrap interval of the margin"),
         "ci_high": (pl.Float64, "upper end"),
         "cases_won": (pl.Int64, "cases in which it is better than the next"),
         "cases_lost": (pl.Int64, "cases in which it is worse"),
@@ -160,6 +181,10 @@ NULLABLE = {
     ("summary", "sd"),
     ("comparison", "ci_low"),
     ("comparison", "ci_high"),
+    *(("comparison", name) for name in ("dz", "dz_low", "dz_high", "hedges_g")),
+    ("comparison", "rank_biserial_low"),
+    ("comparison", "rank_biserial_high"),
+    *(("comparison", name) for name in ("rope", "p_left", "p_rope", "p_right")),
     ("champions", "margin"),
     ("champions", "ci_low"),
     ("champions", "ci_high"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from minivess.types import RunKey
 if TYPE_CHECKING:
     import polars as pl
 
+    from minivess.config.plan import AnalysisPlan
     from minivess.config.schema import Experiment
 
 
@@ -129,21 +131,41 @@ def ensembles_table(root: Path, experiment: Experiment, folds: Iterable[int]) ->
     return table.sort([name for name in table.columns if name != "value"])
 
 
+def note_plan(root: Path, plan: AnalysisPlan) -> None:
+    """Keep which analysis files results were made with, and say so where there was another."""
+    path = paths.analysis_files(root)
+    used = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    others = [entry for entry in used if entry["sha256"] != plan.sha256]
+    if len(others) == len(used):
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        used.append({"name": plan.name, "sha256": plan.sha256, "first_used": now})
+        output.write_json(used, path)
+    if others:
+        first = others[0]
+        say(
+            f"the analysis file is {plan.name} ({plan.sha256[:16]}), but results were made with "
+            f"{first['name']} ({first['sha256'][:16]}) on {first['first_used']}; see {path}"
+        )
+
+
 def compare_arms(root: Path) -> None:
     """Write ensembles, summary, comparison, summary.json and summary.txt."""
     import polars as pl
 
+    from minivess.data.manifest import read_groups
     from minivess.statistics import tables
     from minivess.statistics.compare import compare, summarise
     from minivess.statistics.summary import summary_json, summary_text
 
     config = load_step(paths.step_config(root, "compare")).statistics
+    note_plan(root, config.plan)
     experiment = load_step(paths.step_config(root, "experiment"))
     cases = tables.read("cases", paths.table(root, "cases"))
     ensembles = ensembles_table(root, experiment, sorted(set(cases["fold"])))
     output.write_parquet(ensembles, paths.table(root, "ensembles"))
     cases = pl.concat([cases, ensembles])
-    summary, comparison = summarise(cases, config), compare(cases, config)
+    groups = read_groups(paths.manifest(root))
+    summary, comparison = summarise(cases, config, groups), compare(cases, config, groups)
     output.write_parquet(summary, paths.table(root, "summary"))
     output.write_parquet(comparison, paths.table(root, "comparison"))
     numbers = summary_json(
@@ -153,6 +175,7 @@ def compare_arms(root: Path) -> None:
         tables.read("baseline", paths.baseline(root)),
         config,
         (*experiment.arms(), *experiment.ensemble_arms()),
+        groups,
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))

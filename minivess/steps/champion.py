@@ -15,6 +15,7 @@ from minivess.types import RunKey
 
 def champion(root: Path) -> None:
     """Write champions.json and the table champions; tag the winners in MLflow."""
+    from minivess.data.manifest import read_groups
     from minivess.statistics import champion as rules
     from minivess.statistics import tables
     from minivess.tracking.address import tracking_uri
@@ -24,7 +25,8 @@ def champion(root: Path) -> None:
     statistics = load_step(paths.step_config(root, "compare")).statistics
     cases = tables.read("cases", paths.table(root, "cases"))
     runs = tables.read("runs", paths.table(root, "runs"))
-    found, chosen = rules.choose_all(cases, statistics, experiment.arms())
+    groups = read_groups(paths.manifest(root))
+    found, chosen = rules.choose_all(cases, statistics, experiment.arms(), groups)
     entries: dict[str, dict[str, Any]] = {}
     winners: dict[str, tuple[RunKey, str]] = {}
     for kind, one in chosen.items():

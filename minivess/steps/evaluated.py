@@ -178,7 +178,9 @@ def write_result(
 
 
 def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, dict[str, Any]]:
-    """For each metric unit, mean, sd (n - 1), BCa interval of the mean, and how many cases.
+    """For each metric unit, mean, sd (n - 1), interval of the mean, and how many cases.
+
+    Every case counts as its own group.
 
     Args:
         table: the table test or external, of one set.
@@ -189,14 +191,15 @@ def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, 
     import polars as pl
 
     from minivess.metrics import METRICS
-    from minivess.statistics.compare import mean_interval
+    from minivess.statistics.resampling import mean_interval, sample
 
     found = {}
     name = table["set"][0]
     for metric in (metric for metric in METRICS if metric in set(table["metric"])):
         own = table.filter(pl.col("metric") == metric).sort("case")
         values = own["value"].to_numpy()
-        low, high = mean_interval(values, statistics, "evaluated-set", name, metric)
+        drawn_from = sample(values)  # one set, no folds
+        low, high, _ = mean_interval(drawn_from, statistics, "evaluated-set", name, metric)
         found[metric] = {
             "unit": METRICS[metric].unit,
             "mean": stdlib_statistics.fmean(values.tolist()),

@@ -24,7 +24,7 @@ import pytest
 import torch
 import yaml
 
-from minivess import paths
+from minivess import paths, provenance
 from minivess.config.ensembles import EnsemblesConfig
 from minivess.config.load import keys, load_step, resolve, write_step_files
 from minivess.config.schema import DataConfig, Experiment, FiguresConfig
@@ -50,6 +50,7 @@ from minivess.models.weights import weights_of
 from minivess.reproducibility.digests import ensemble_volumes
 from minivess.seeding import torch_seeded
 from minivess.statistics import tables
+from minivess.statistics.compare import adjusted
 from minivess.steps import analyze, data, report
 from minivess.steps import ensembles as steps_ensembles
 from minivess.steps.evaluated import case_set
@@ -82,7 +83,11 @@ TINY: dict[str, Any] = {
     "patches": {"patch_size": [8, 8, 4], "batch_size": 2, "patches_per_epoch": 4},
     "training": {"epochs": 1, "warmup_fraction": 0},
     "compute": {"device": "cpu"},
-    "statistics": {"bootstrap_resamples": 99, "permutation_resamples": 99},
+    "statistics": {
+        "bootstrap_resamples": 99,
+        "permutation_resamples": 99,
+        "posterior_samples": 99,
+    },
 }
 
 
@@ -130,6 +135,23 @@ class Lab:
         image, label = training_patch(task.train, task.patches, task.augment, (0, 0, 1), 0)
         return image[0].numpy(), label[0].numpy()
 
+    def plan_file(self, **changes: Any) -> Path:
+        """An analysis file of two metrics, with some keys changed."""
+        values = {
+            "primary_metric": "dice",
+            "secondary_metrics": ["cldice"],
+            "against": None,
+            "alternative": "two_sided",
+            "alpha": 0.05,
+            "correction": "holm",
+            "rope": {"dice": 0.01},
+            "resampling": "cases_within_folds",
+            **changes,
+        }
+        file = self.folder / f"plan{len(list(self.folder.iterdir()))}.yaml"
+        file.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return file
+
     def plan(self, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> Plan:
         monkeypatch.chdir(self.folder)
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
@@ -154,13 +176,22 @@ class Lab:
             }
             for loss in ("cbdice_cldice", "dice_ce")
             for index, case in enumerate(f"phantom_{number:03d}" for number in range(1, 15))
-            for metric in ("dice", "cldice")
+            for metric in ("dice", "cldice", "masd_um")
         ]
         return tables.from_rows("cases", rows)
 
     def compared(self, **overrides: Any) -> Path:
         """A root after the compare step."""
+        overrides = {"statistics__plan": str(self.plan_file()), **overrides}
         root = self.root(losses=["cbdice_cldice", "dice_ce"], **overrides)
+        made = read_manifest(paths.manifest(root))
+        names = sorted(set(self.cases["case"]))
+        # Cases of one fold, two by two, are a group; what else is in the rows has no part.
+        rows = [
+            made.row(0, named=True) | {"case": c, "group": f"g{i % 2}{i // 4}"}
+            for i, c in enumerate(names)
+        ]
+        pl.DataFrame(rows, schema=made.schema).write_parquet(paths.manifest(root))
         paths.table(root, "cases").parent.mkdir()
         self.cases.write_parquet(paths.table(root, "cases"))
         baseline: list[dict[str, object]] = [
@@ -855,10 +886,25 @@ def compared(lab: Lab, **overrides: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
     return summary, tables.read("comparison", paths.table(root, "comparison"))
 
 
-def statistics_confidence(lab: Lab) -> None:
-    narrow, wide = (compared(lab, confidence=level)[0] for level in (0.5, 0.95))
-    assert (narrow["ci_high"] < wide["ci_high"]).all()
-    assert (narrow["ci_low"] > wide["ci_low"]).all()
+def statistics_plan(lab: Lab) -> None:
+    file = lab.plan_file()
+    for table in compared(lab, statistics__plan=str(file)):
+        assert set(table["plan_sha256"]) == {provenance.file_sha256(file)}
+
+
+def test_results_under_two_analysis_files_are_told(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(analyze, "say", told.append)
+    first, second = lab.plan_file(), lab.plan_file(alpha=0.01)
+    root = lab.compared(statistics__plan=str(first))
+    analyze.note_plan(root, lab.experiment(statistics__plan=str(first)).statistics.plan)
+    assert told == []
+    analyze.note_plan(root, lab.experiment(statistics__plan=str(second)).statistics.plan)
+    assert f"made with {first.stem} ({provenance.file_sha256(first)[:16]})" in told[0]
+    kept = json.loads(paths.analysis_files(root).read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in kept] == [first.stem, second.stem]
 
 
 def statistics_bootstrap_resamples(lab: Lab) -> None:
@@ -875,6 +921,14 @@ def statistics_permutation_resamples(lab: Lab) -> None:
     assert not np.allclose(p_values * 100, np.round(p_values * 100), atol=1e-6)
 
 
+def statistics_posterior_samples(lab: Lab) -> None:
+    """Probabilities are multiples of one in the samples."""
+    for samples in (7, 11):
+        table = compared(lab, posterior_samples=samples)[1].filter(pl.col("metric") == "dice")
+        times = samples * table.select("p_left", "p_rope", "p_right").to_numpy()
+        assert np.allclose(times, np.round(times))
+
+
 def statistics_seed(lab: Lab) -> None:
     first, again, other = (compared(lab, statistics_seed=seed) for seed in (0, 0, 1))
     assert first[0].equals(again[0])
@@ -882,17 +936,96 @@ def statistics_seed(lab: Lab) -> None:
     assert not first[1].equals(other[1])
 
 
-def statistics_primary_metric(lab: Lab) -> None:
+# analysis
+
+
+def planned(lab: Lab, **changes: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables summary and comparison under an analysis file with other keys."""
+    return compared(lab, statistics__plan=str(lab.plan_file(**changes)))
+
+
+def analysis_primary_metric(lab: Lab) -> None:
     shown: dict[str, list[bytes]] = {}
-    for metric, label in (("dice", "differences in Dice"), ("cldice", "differences in clDice")):
-        root = lab.compared(primary_metric=metric)
+    metrics = {"dice": "differences in Dice", "cldice": "differences in clDice"}
+    for metric, label in metrics.items():
+        others = [name for name in metrics if name != metric]
+        file = lab.plan_file(primary_metric=metric, secondary_metrics=others)
+        root = lab.compared(statistics__plan=str(file))
         numbers = json.loads(paths.summary(root).read_text(encoding="utf-8"))
         assert numbers["primary_metric"] == metric
         assert label in paths.summary_text(root).read_text(encoding="utf-8")
         for figure in ("paired_cases", "fold_heatmap", "qualitative"):
-            drawn = draw(lab, figure, root, primary_metric=metric)
+            drawn = draw(lab, figure, root, statistics__plan=str(file))
             shown.setdefault(figure, []).append(drawn)
     assert all(first != second for first, second in shown.values())
+
+
+def analysis_secondary_metrics(lab: Lab) -> None:
+    comparison = planned(lab, secondary_metrics=["masd_um"])[1]
+    assert comparison["metric"].to_list() == ["dice", "masd_um"]
+
+
+def analysis_against(lab: Lab) -> None:
+    differences = {}
+    for arm in ("dynunet/dice_ce", "dynunet/cbdice_cldice"):
+        row = planned(lab, against=arm)[1].row(0, named=True)
+        assert f"{row['model_b']}/{row['loss_b']}" == arm
+        differences[arm] = row["difference"]
+    assert sum(differences.values()) == pytest.approx(0)
+    with pytest.raises(MinivessError, match="dice_cee"):
+        check_uses(lab.experiment(statistics__plan=str(lab.plan_file(against="dynunet/dice_cee"))))
+
+
+def analysis_alternative(lab: Lab) -> None:
+    against = "dynunet/cbdice_cldice"
+    (two, one), (two_distance, one_distance) = (
+        [
+            planned(lab, primary_metric=metric, against=against, alternative=kind, rope={})[1]
+            .filter(pl.col("metric") == metric)
+            .row(0, named=True)
+            for kind in ("two_sided", "better")
+        ]
+        for metric in ("dice", "masd_um")
+    )
+    assert two["difference"] > 0
+    assert two_distance["difference"] > 0
+    assert one["p_wilcoxon"] < two["p_wilcoxon"]
+    assert one["p_value"] < two["p_value"] + 0.05
+    assert one_distance["p_value"] > 0.5  # a larger distance is worse
+    assert one_distance["p_wilcoxon"] > 0.5
+
+
+def analysis_alpha(lab: Lab) -> None:
+    narrow, wide = (planned(lab, alpha=level)[0] for level in (0.5, 0.05))
+    assert (narrow["ci_high"] < wide["ci_high"]).all()
+    assert (narrow["ci_low"] > wide["ci_low"]).all()
+
+
+def analysis_correction(lab: Lab) -> None:
+    for correction, author in (("holm", "Holm"), ("benjamini_hochberg", "Benjamini")):
+        root = lab.compared(statistics__plan=str(lab.plan_file(correction=correction)))
+        assert f"after {author}" in paths.summary_text(root).read_text(encoding="utf-8")
+    p_values = [0.01, 0.02, 0.03]
+    assert adjusted(p_values, "holm") == pytest.approx([0.03, 0.04, 0.04])
+    assert adjusted(p_values, "benjamini_hochberg") == pytest.approx([0.03, 0.03, 0.03])
+
+
+def analysis_rope(lab: Lab) -> None:
+    for width, inside in ((1e-6, False), (10.0, True)):
+        row = planned(lab, rope={"dice": width})[1].filter(pl.col("metric") == "dice")
+        assert row["rope"].item() == width
+        assert (row["p_rope"].item() > 0.99) is inside
+
+
+def analysis_resampling(lab: Lab) -> None:
+    methods = set()
+    ends = set()
+    for kind in ("cases_within_folds", "groups_within_folds", "cases"):
+        summary, comparison = planned(lab, resampling=kind)
+        methods |= set(summary["ci_method"]) | set(comparison["ci_method"])
+        ends.add(comparison["ci_low"][0])
+    assert methods == {"BCa within folds", "hierarchical", "BCa"}
+    assert len(ends) == 3
 
 
 # figures
@@ -1013,11 +1146,19 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("evaluation", "nsd_tolerance_um"): evaluation_nsd_tolerance_um,
     ("ensembles", "kinds"): ensembles_kinds,
     ("ensembles", "uncertainty_maps"): ensembles_uncertainty_maps,
-    ("statistics", "confidence"): statistics_confidence,
+    ("statistics", "plan"): statistics_plan,
     ("statistics", "bootstrap_resamples"): statistics_bootstrap_resamples,
     ("statistics", "permutation_resamples"): statistics_permutation_resamples,
     ("statistics", "statistics_seed"): statistics_seed,
-    ("statistics", "primary_metric"): statistics_primary_metric,
+    ("statistics", "posterior_samples"): statistics_posterior_samples,
+    ("analysis", "primary_metric"): analysis_primary_metric,
+    ("analysis", "secondary_metrics"): analysis_secondary_metrics,
+    ("analysis", "against"): analysis_against,
+    ("analysis", "alternative"): analysis_alternative,
+    ("analysis", "alpha"): analysis_alpha,
+    ("analysis", "correction"): analysis_correction,
+    ("analysis", "rope"): analysis_rope,
+    ("analysis", "resampling"): analysis_resampling,
     ("figures", "colors"): figures_colors,
     ("figures", "width_mm"): figures_width_mm,
     **{("external", key): external for key in DataConfig.model_fields},

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivess.config import load, stores
+from minivess.config.analysis import read_plan
+from minivess.config.files import read_yaml
 from minivess.config.load import (
     STEP_SECTIONS,
     as_yaml,
@@ -21,14 +23,13 @@ from minivess.config.load import (
     experiment_names,
     keys,
     load_step,
-    read_yaml,
     resolve,
     resolve_mapping,
     sections_of,
     step_values,
     write_step_files,
 )
-from minivess.config.schema import Experiment, FiguresConfig, TrainingConfig
+from minivess.config.schema import Experiment, FiguresConfig, StatisticsConfig, TrainingConfig
 from minivess.errors import MinivessError
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs" / "experiment"
@@ -70,7 +71,9 @@ def test_an_experiment_may_be_a_path(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").touch()
-    assert resolve("empty", folder=tmp_path) == Experiment(name="empty")
+    statistics = StatisticsConfig(plan=read_plan("default"))
+    expected = Experiment(name="empty", statistics=statistics)
+    assert resolve("empty", folder=tmp_path) == expected
 
 
 def test_a_preset_sets_values_and_single_keys_override_it() -> None:
@@ -344,8 +347,8 @@ CHANGES: dict[str, tuple[str, Any, set[str]]] = {
     "evaluation": ("nsd_tolerance_um", 9.0, {"evaluate", "ensembles"}),
     "ensembles": ("uncertainty_maps", False, {"ensembles"}),
     "statistics": (
-        "confidence",
-        0.5,
+        "statistics_seed",
+        5,
         {"compare", *(f"figure-{name}" for name in FiguresConfig.model_fields)},
     ),
     "figures": ("paired_cases", {"width_mm": 90}, {"figure-paired_cases"}),
@@ -528,7 +531,13 @@ def test_the_text_of_equal_configs_is_equal_and_of_others_not() -> None:
 def test_keys_lists_every_key_of_every_section_once() -> None:
     listed = [(group, key) for group, key, _ in keys()]
     assert len(listed) == len(set(listed))
-    assert {group for group, _ in listed} == {"", "figures", "external", *stores.SECTIONS}
+    assert {group for group, _ in listed} == {
+        "",
+        "analysis",
+        "figures",
+        "external",
+        *stores.SECTIONS,
+    }
     for group, section in stores.SECTIONS.items():
         assert [key for name, key in listed if name == group] == list(section.model_fields)
     assert [key for group, key in listed if not group] == ["name", "losses", "seeds"]
@@ -537,7 +546,7 @@ def test_keys_lists_every_key_of_every_section_once() -> None:
 def test_a_bare_name_of_a_key_means_one_section_only() -> None:
     """Else an override by the bare name would be refused, or reach the wrong section."""
     for group, key, _ in keys():
-        if group not in ("", "model", "figures", "external"):
+        if group not in ("", "analysis", "model", "figures", "external"):
             assert sections_of(key) == [group]
             assert key not in Experiment.model_fields
 

@@ -18,9 +18,9 @@ from minivess.config.schema import (
     ModelConfig,
     PatchConfig,
     PreprocessConfig,
-    Section,
     TrainingConfig,
 )
+from minivess.config.section import Section
 
 
 @pytest.mark.parametrize(("group", "key", "section"), keys())

@@ -12,13 +12,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from minivess import output, paths
+from minivess import output, paths, provenance
+from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import DataConfig, PreprocessConfig
 from minivess.figures import FIGURES
 from minivess.losses import LOSSES
 from minivess.metrics import METRICS
 from minivess.models import ADAPTERS
 from minivess.statistics.summary import MAIN_METRICS, number, p_number
+
+PLANS = Path(__file__).parents[2] / "configs" / "analysis"
 
 type Experiments = Callable[..., Path]
 type Reader = Callable[[Path], Path]
@@ -76,9 +79,30 @@ def test_comparison_table_is_the_table_comparison(root: Path, text: str) -> None
     main = table.filter(pl.col("metric").is_in(MAIN_METRICS))
     assert len(rows) == main.height
     first = table.filter(pl.col("metric") == "dice").row(0, named=True)
+    assert [row[0] for row in rows][::6] == ["Dice", "clDice", "NSD", "MASD (µm)", "HD95 (µm)"]
     assert rows[0][1] == f"`{first['loss_a']}` − `{first['loss_b']}`"
     assert rows[0][2].startswith(f"{first['difference']:+.3f}".replace("-", "−"))
-    assert rows[0][4:] == [p_number(first["p_value"]), p_number(first["p_holm"])]
+    assert rows[0][4:] == [p_number(first["p_value"]), p_number(first["p_adjusted"])]
+
+
+def test_effects_table_is_the_table_comparison(root: Path, text: str) -> None:
+    header, *rows = table_rows(text, "tbl-effects")
+    table = pl.read_parquet(paths.table(root, "comparison"))
+    assert len(rows) == table.height == 5 * 6
+    assert header[-1] == "below / ROPE / above"
+    for metric, shown in (("dice", rows[0]), ("masd_um", rows[18])):
+        first = table.filter(pl.col("metric") == metric).row(0, named=True)
+        dz = f"{number(first['dz_low'])}, {number(first['dz_high'])})".replace("-", "−")
+        assert shown[2].endswith(dz)
+        assert shown[3].startswith(f"{first['rank_biserial']:+.3f}".replace("-", "−"))
+        assert shown[4] == p_number(first["p_wilcoxon"])
+        inside = "no ROPE" if first["p_rope"] is None else number(first["p_rope"])
+        assert inside in shown[5]
+
+
+def test_the_analysis_file_is_named_with_its_digest(text: str) -> None:
+    digest = provenance.file_sha256(PLANS / "default.yaml")
+    assert f"analysis file `default`, whose SHA-256 is `{digest}`" in section(text, "Methods")
 
 
 def test_champion_table_is_the_table_champions(root: Path, text: str) -> None:
@@ -145,14 +169,14 @@ def test_a_changed_table_changes_the_text(
     output.write_json(numbers, paths.summary(changed))
     comparison = pl.read_parquet(paths.table(root, "comparison"))
     output.write_parquet(
-        comparison.with_columns(p_holm=pl.lit(0.0123)), paths.table(changed, "comparison")
+        comparison.with_columns(p_adjusted=pl.lit(0.0123)), paths.table(changed, "comparison")
     )
     other = (read_manuscript(changed) / "index.qmd").read_text(encoding="utf-8")
     for title in ("Abstract", "Results"):
         assert f": {old} (" in section(text, title)
         assert ": 0.914 (" in section(other, title)
-        assert "6 had a Holm-corrected" in section(other, title)
-        assert "6 had a Holm-corrected" not in section(text, title)
+        assert "6 had a corrected" in section(other, title)
+        assert "6 had a corrected" not in section(text, title)
     assert {row[5] for row in table_rows(other, "tbl-comparison")[1:]} == {"0.0123"}
 
 
@@ -167,7 +191,7 @@ def test_two_arms_that_train_to_the_end(
     difference = f"{pair['difference']:+.3f}".replace("-", "−")
     arms = f"`{pair['loss_a']}` minus that of `{pair['loss_b']}`"
     assert f"Dice of {arms} was {difference} (" in section(text, "Abstract")
-    assert f"), *p* {p_number(pair['p_holm'])}." in section(text, "Results")
+    assert f"), *p* {p_number(pair['p_adjusted'])}." in section(text, "Results")
     assert "In 2 of 4 runs the last epoch" in section(text, "Limits")
     assert "The training seed was 0." in section(text, "Methods")
 
@@ -185,7 +209,8 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     folder = read_manuscript(experiment_of(overrides=overrides, failed=0))
     text = (folder / "index.qmd").read_text(encoding="utf-8")
     assert "nothing to compare it with" in section(text, "Results")
-    assert table_rows(text, "tbl-comparison")[1][:2] == ["none", "the experiment has one arm"]
+    for label in ("tbl-comparison", "tbl-effects"):
+        assert table_rows(text, label)[1][:2] == ["none", "the experiment has one arm"]
     assert "synthetic" not in text
     assert "@poon2023" in section(text, "Data")
     assert "Cases left out by name: 1." in section(text, "Data")
@@ -195,10 +220,15 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     assert "trained with one seed" in section(text, "Limits")
 
 
-def test_lower_is_better(experiment_of: Experiments, read_manuscript: Reader) -> None:
+def test_lower_is_better(
+    experiment_of: Experiments, read_manuscript: Reader, tmp_path: Path
+) -> None:
+    plan = (PLANS / "default.yaml").read_text(encoding="utf-8")
+    plan = plan.replace("primary_metric: dice", "primary_metric: masd_um")
+    (tmp_path / "masd.yaml").write_text(plan.replace("masd_um, hd", "dice, hd"), encoding="utf-8")
     overrides = {
         "statistics": {
-            "primary_metric": "masd_um",
+            "plan": str(tmp_path / "masd.yaml"),
             "bootstrap_resamples": 49,
             "permutation_resamples": 49,
         },
@@ -228,6 +258,14 @@ def test_every_choice_of_the_config_has_a_text(manuscript: Path) -> None:
     sources, normalisations = (set(kind.__args__) for kind in kinds)  # type: ignore[union-attr]
     assert names_of(manuscript, "SOURCES") == sources
     assert names_of(manuscript, "NORMALISATIONS") == normalisations
+    for variable, key in (
+        ("RESAMPLING", "resampling"),
+        ("FLIPPED", "resampling"),
+        ("SIDES", "alternative"),
+        ("CORRECTION", "correction"),
+    ):
+        choices: Any = AnalysisPlan.model_fields[key].annotation
+        assert names_of(manuscript, variable) == set(choices.__args__)
     assert names_of(manuscript, "LOSSES") == set(LOSSES)
     source = manuscript.joinpath("index.qmd").read_text(encoding="utf-8")
     assert all(f'"{name}": {name}' in source for name in ADAPTERS)

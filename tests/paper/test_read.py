@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from minivess import output, paper, paths
 from minivess.config.schema import StatisticsConfig
 from minivess.errors import MinivessError
-from minivess.statistics.compare import sign_flip_p
+from minivess.statistics.resampling import sample, sign_flip_p
 
 
 def test_default_folder_and_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +54,8 @@ def test_smallest_p_is_what_the_test_gives(root: Path, n_cases: int, resamples: 
     settings = StatisticsConfig(permutation_resamples=resamples)
     results = paper.read_results(root)
     config = results.config.model_copy(update={"statistics": settings})
-    changed = paper.Results(root, config, {**results.numbers, "n_cases": n_cases}, results.tables)
-    observed = sign_flip_p(np.arange(1.0, n_cases + 1), settings)
+    changed = paper.Results(root, config, {**results.numbers, "n_units": n_cases}, results.tables)
+    observed = sign_flip_p(sample(np.arange(1.0, n_cases + 1)), settings)
     smallest = paper.smallest_p(changed)
     assert observed >= smallest - 1e-12
     if 2**n_cases <= resamples + 1:

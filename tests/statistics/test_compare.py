@@ -14,11 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivess import seeding
+from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import StatisticsConfig
 from minivess.errors import MinivessError
 from minivess.statistics import compare, tables
+from minivess.statistics.resampling import mean_interval, sample, sign_flip_p
 
-FAST = StatisticsConfig(bootstrap_resamples=199, permutation_resamples=199)
+DICE = AnalysisPlan(secondary_metrics=(), rope={}, resampling="cases")
+FAST = StatisticsConfig(
+    plan=DICE, bootstrap_resamples=199, permutation_resamples=199, posterior_samples=99
+)
 A, B, C = ("net", "a"), ("net", "b"), ("other", "a")
 
 
@@ -82,12 +87,14 @@ def test_no_interval_of_one_or_equal_values(values: list[float], sd: float | Non
 
 def test_degenerate_bca_is_said_to_be_none() -> None:
     values = np.array([1.0, 1.0, np.nextafter(1.0, 2.0)])
-    assert compare.mean_interval(values, FAST, "test") == (None, None)
+    assert mean_interval(sample(values), FAST, "test") == (None, None, "none")
 
 
 def test_interval_is_scipys() -> None:
     values = np.array([0.2, 0.5, 0.55, 0.7, 0.71, 0.9])
-    config = StatisticsConfig(confidence=0.9, bootstrap_resamples=499, statistics_seed=3)
+    config = StatisticsConfig(
+        plan=AnalysisPlan(alpha=0.1), bootstrap_resamples=499, statistics_seed=3
+    )
     expected = scipy.stats.bootstrap(
         (values,),
         np.mean,
@@ -96,9 +103,10 @@ def test_interval_is_scipys() -> None:
         method="BCa",
         rng=seeding.generator(3, "p", "i"),
     ).confidence_interval
-    assert compare.mean_interval(values, config, "p", "i") == (
+    assert mean_interval(sample(values[::-1]), config, "p", "i") == (
         expected.low,
         expected.high,
+        "BCa within folds",
     )
 
 
@@ -107,7 +115,8 @@ def test_interval_covers_the_true_mean() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for index in range(200):
-        low, high = compare.mean_interval(rng.normal(3.0, 1.0, 20), FAST, "cover", str(index))
+        values = sample(rng.normal(3.0, 1.0, 20))
+        low, high, _ = mean_interval(values, FAST, "cover", str(index))
         assert low is not None
         assert high is not None
         hits += low <= 3.0 <= high
@@ -127,7 +136,7 @@ def test_interval_covers_the_true_mean() -> None:
     ],
 )
 def test_exact_p_values(differences: list[float], p: float) -> None:
-    assert compare.sign_flip_p(np.array(differences), StatisticsConfig()) == pytest.approx(p)
+    assert sign_flip_p(sample(differences), StatisticsConfig()) == pytest.approx(p)
 
 
 @settings(deadline=None, max_examples=30)
@@ -139,7 +148,7 @@ def test_p_value_against_own_enumeration(differences: list[int]) -> None:
         abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= observed
         for signs in flips
     )
-    p = compare.sign_flip_p(np.array(differences, dtype=float), StatisticsConfig())
+    p = sign_flip_p(sample(differences), StatisticsConfig())
     assert p == pytest.approx(float(Fraction(extreme, len(flips))))
 
 
@@ -152,7 +161,7 @@ def test_random_flips_are_scipys_and_never_zero() -> None:
         n_resamples=199,
         rng=seeding.generator(0, "sign-flips", "x"),
     )
-    p = compare.sign_flip_p(differences, FAST, "x")
+    p = sign_flip_p(sample(differences), FAST, "x")
     assert p == expected.pvalue == pytest.approx(2 / 200)
 
 
@@ -160,20 +169,20 @@ def test_exact_where_resamples_and_the_observed_one_enumerate_all() -> None:
     differences = np.arange(1.0, 9.0)
     exact = StatisticsConfig(permutation_resamples=255)
     random = StatisticsConfig(permutation_resamples=254)
-    assert compare.sign_flip_p(differences, exact) == pytest.approx(2 / 256)
-    assert compare.sign_flip_p(differences, random) != pytest.approx(2 / 256)
+    assert sign_flip_p(sample(differences), exact) == pytest.approx(2 / 256)
+    assert sign_flip_p(sample(differences), random) != pytest.approx(2 / 256)
 
 
 def test_p_values_are_uniform_without_a_difference() -> None:
     rng = np.random.default_rng(0)
     p_values = [
-        compare.sign_flip_p(rng.normal(size=9), StatisticsConfig(permutation_resamples=999))
+        sign_flip_p(sample(rng.normal(size=9)), StatisticsConfig(permutation_resamples=999))
         for _ in range(300)
     ]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_against_its_definition(p_values: list[float]) -> None:
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
@@ -181,11 +190,11 @@ def test_holm_against_its_definition(p_values: list[float]) -> None:
     for rank, index in enumerate(order):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         expected[index] = running
-    assert compare.holm(p_values) == pytest.approx(expected)
+    assert compare.adjusted(p_values, "holm") == pytest.approx(expected)
 
 
 def test_holm_of_nothing() -> None:
-    assert compare.holm([]) == []
+    assert compare.adjusted([], "holm") == []
 
 
 def test_compare_by_hand() -> None:
@@ -201,7 +210,7 @@ def test_compare_by_hand() -> None:
     assert (row["loss_a"], row["loss_b"], row["n_cases"]) == ("a", "b", 2)
     assert row["difference"] == pytest.approx(((0.5 - 0.8) + (0.4 - 0.6)) / 2)
     assert row["p_value"] == pytest.approx(0.5)
-    assert row["p_holm"] == row["p_value"]
+    assert row["p_adjusted"] == row["p_value"]
 
 
 def test_compare_corrects_within_each_metric() -> None:
@@ -212,13 +221,17 @@ def test_compare_corrects_within_each_metric() -> None:
     }
     two = {arm: arms[arm] for arm in (A, B)}
     both = pl.concat([cases_table(arms), cases_table(two, metric="nsd")])
-    table = compare.compare(both, FAST)
+    plan = AnalysisPlan(secondary_metrics=("nsd",), rope={})
+    config = FAST.model_copy(update={"plan": plan})
+    table = compare.compare(both, config)
     dice = table.filter(pl.col("metric") == "dice")
     pairs = dice.select("model_a", "loss_a", "model_b", "loss_b").rows()
     assert pairs == [(*A, *B), (*A, *C), (*B, *C)]
-    assert dice["p_holm"].to_list() == pytest.approx(compare.holm(dice["p_value"].to_list()))
+    assert dice["p_adjusted"].to_list() == pytest.approx(
+        compare.adjusted(dice["p_value"].to_list(), "holm")
+    )
     nsd = table.filter(pl.col("metric") == "nsd")
-    assert nsd["p_holm"].to_list() == nsd["p_value"].to_list()
+    assert nsd["p_adjusted"].to_list() == nsd["p_value"].to_list()
 
 
 def test_equal_arms() -> None:
@@ -226,7 +239,7 @@ def test_equal_arms() -> None:
     row = compare.compare(cases_table(one_arm(values) | one_arm(values, B)), FAST).row(
         0, named=True
     )
-    assert (row["difference"], row["p_value"], row["p_holm"]) == (0.0, 1.0, 1.0)
+    assert (row["difference"], row["p_value"], row["p_adjusted"]) == (0.0, 1.0, 1.0)
     assert (row["ci_low"], row["ci_high"]) == (None, None)
 
 
@@ -250,7 +263,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         compare.summarise(cases_table(one_arm([0.5, value])), FAST)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=5)
 @given(st.randoms(use_true_random=False), st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_row_order_does_not_matter(random, values: list[float]) -> None:  # type: ignore[no-untyped-def]
     arms = {
@@ -260,15 +273,14 @@ def test_row_order_does_not_matter(random, values: list[float]) -> None:  # type
     cases = cases_table(arms)
     order = list(range(cases.height))
     random.shuffle(order)
-    quick = StatisticsConfig(bootstrap_resamples=29, permutation_resamples=29)
+    quick = FAST.model_copy(update={"bootstrap_resamples": 29, "permutation_resamples": 29})
     for function in (compare.summarise, compare.compare):
         assert function(cases, quick).equals(function(cases[order], quick))
 
 
 def test_seed_decides() -> None:
     cases = cases_table(one_arm([0.1, 0.4, 0.5, 0.9, 0.95]))
-    again = StatisticsConfig(bootstrap_resamples=199, permutation_resamples=199)
-    other = StatisticsConfig(bootstrap_resamples=199, permutation_resamples=199, statistics_seed=1)
+    again, other = FAST.model_copy(), FAST.model_copy(update={"statistics_seed": 1})
     assert compare.summarise(cases, FAST).equals(compare.summarise(cases, again))
     assert not compare.summarise(cases, FAST).equals(compare.summarise(cases, other))
 

@@ -69,6 +69,7 @@ def test_nulls_only_where_named() -> None:
         "ci_low": None,
         "ci_high": None,
         "ci_method": "none",
+        "plan_sha256": "0" * 64,
     }
     tables.schema("summary").validate(tables.from_rows("summary", [row]))
     with pytest.raises(pandera.errors.SchemaError):

@@ -126,6 +126,14 @@ def test_a_colour_remakes_only_its_figure(copied: Workbench) -> None:
     assert changed <= allowed | configs | {"SHA256SUMS"}
 
 
+def test_another_analysis_file_only_repeats_the_statistics(copied: Workbench) -> None:
+    default = copied.project / "configs" / "analysis" / "default.yaml"
+    text = default.read_text(encoding="utf-8").replace("alpha: 0.05", "alpha: 0.01")
+    (copied.folder / "strict.yaml").write_text(text, encoding="utf-8")
+    copied.write_config(statistics={**TINY["statistics"], "plan": "strict.yaml"})
+    assert copied.planned() == {"compare", "champion", "figure", "digests", "report"}
+
+
 def test_code_of_a_figure_remakes_only_that_figure(own_project: Workbench) -> None:
     assert own_project.planned() == set()
     edit(own_project.project / "minivess" / "figures" / "fold_heatmap.py")

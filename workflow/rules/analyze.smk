@@ -106,6 +106,7 @@ rule export:
 rule compare:
     input:
         paths.step_config(ROOT, "compare"),
+        paths.manifest(ROOT),
         tables("cases", "baseline"),
         all_ensembles(paths.ensembles_metrics),
     output:

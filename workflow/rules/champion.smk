@@ -1,6 +1,7 @@
 rule champion:
     input:
         paths.step_config(ROOT, "compare"),
+        paths.manifest(ROOT),
         tables("cases", "runs"),
         [paths.weights(paths.run_folder(ROOT, run)) for run in PLAN.runs()],
     output:

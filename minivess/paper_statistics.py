@@ -1,0 +1,62 @@
+"""What the manuscript says about effects, from the tables of the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minivess.figures.style import metric_label
+from minivess.paper import Results, arm_names, comparisons, pipe_table, signed
+from minivess.statistics.summary import number, p_number
+
+
+def between(row: Mapping[str, Any], value: str) -> str:
+    """A value of a row with its interval, signed.
+
+    >>> between({"dz": 0.5, "dz_low": -0.25, "dz_high": 1.25}, "dz")
+    '+0.500 (−0.250, 1.250)'
+    """
+    if row[value] is None:
+        return "none"
+    ends = (row[f"{value}_low"], row[f"{value}_high"])
+    if None in ends:
+        return f"{signed(row[value])} (no interval)"
+    low, high = (number(end).replace("-", "−") for end in ends)
+    return f"{signed(row[value])} ({low}, {high})"
+
+
+def probabilities(row: Mapping[str, Any]) -> str:
+    """Posterior probabilities below, inside and above the ROPE.
+
+    >>> probabilities({"p_left": 0.0, "p_rope": 0.25, "p_right": 0.75})
+    '0.000 / 0.250 / 0.750'
+    """
+    if row["p_rope"] is None:
+        return "no ROPE"
+    return " / ".join(number(row[name]) for name in ("p_left", "p_rope", "p_right"))
+
+
+def pair_name(results: Results, row: Mapping[str, Any]) -> str:
+    """The first arm of a row minus the second, both set as code."""
+    names = arm_names(results)
+    return " − ".join(names[row[f"model_{side}"], row[f"loss_{side}"]] for side in "ab")
+
+
+def effects_table(results: Results) -> str:
+    """Effect sizes, Wilcoxon's p and posterior probabilities of each comparison, a row each."""
+    rows = [
+        [
+            metric_label(metric),
+            pair_name(results, row),
+            between(row, "dz"),
+            between(row, "rank_biserial"),
+            p_number(row["p_wilcoxon"]),
+            probabilities(row),
+        ]
+        for metric in results.config.statistics.plan.metrics
+        for row in comparisons(results, metric)
+    ]
+    if not rows:
+        rows.append(["none", "the experiment has one arm", "", "", "", ""])
+    header = ["Metric", "Arms", "$d_z$", "Rank-biserial", "*p* (Wilcoxon)", "below / ROPE / above"]
+    return pipe_table(header, rows, [2, 5, 4, 4, 2, 4])
