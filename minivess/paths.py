@@ -87,6 +87,11 @@ def history(run: Path) -> Path:
     return run / "history.parquet"
 
 
+def averages(run: Path) -> Path:
+    """Averaged weights and snapshots of a run, where its training keeps them."""
+    return run / "averages.safetensors"
+
+
 def prediction(run: Path, case: str) -> Path:
     """Predicted mask of a case, in the geometry of its source."""
     return run / "predictions" / f"{case}.nii.gz"

@@ -296,7 +296,10 @@ def network_passes(experiment: Experiment) -> int:
     A greedy soup is tried on the selection cases, each seed alone and then added.
     """
     seeds = len(experiment.seeds)
-    per_kind = {"uniform_soup": 1, "greedy_soup": 2 * seeds + 1}
+    made, cycles = experiment.ensembles, experiment.training.snapshot_cycles or 0
+    per_kind = {"uniform_soup": 1, "greedy_soup": 2 * seeds + 1, "swa": seeds}
+    per_kind |= {"mc_dropout": seeds * made.mc_passes, "swag": seeds * made.swag_samples}
+    per_kind["snapshot"] = seeds * cycles
     return sum(per_kind.get(kind, 0) for kind in experiment.ensembles.kinds)
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import IO, Any
 
 from minivess import output, paths
-from minivess.config.ensembles import SEED_KINDS
+from minivess.config.ensembles import check_ensembles
 from minivess.config.load import resolve, write_step_files
 from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import Experiment
@@ -162,23 +162,6 @@ def _check_directions(plan: AnalysisPlan) -> None:
             where=f"analysis file {plan.name}",
             found=", ".join(aimless),
             fix="take them out, or set alternative: two_sided",
-        )
-
-
-def check_ensembles(experiment: Experiment) -> None:
-    """Raise for ensembles that would have one member.
-
-    Raises:
-        MinivessError: MV-CONFIG-004.
-    """
-    over_seeds = [kind for kind in experiment.ensembles.kinds if kind in SEED_KINDS]
-    if over_seeds and len(experiment.seeds) < 2:
-        raise MinivessError(
-            "MV-CONFIG-004",
-            what="an ensemble over seeds needs at least two of them",
-            where="config ensembles.kinds and seeds",
-            found=f"{', '.join(over_seeds)} with seeds {list(experiment.seeds)}",
-            fix="set more seeds, for example seeds: [0, 1, 2]",
         )
 
 

@@ -148,6 +148,9 @@ class ModelConfig(Section):
     deep_supervision: bool = Field(
         False, description="loss on coarser decoder levels too, weights 1, 1/2, 1/4 normalised"
     )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability of dropout after each convolution"
+    )
 
 
 class LossConfig(Section):
@@ -185,6 +188,25 @@ class TrainingConfig(Section):
     selection_overlap: float = Field(
         0.25, ge=0, lt=1, description="overlap of the windows in those evaluations"
     )
+    swa_start: Count | None = Field(
+        None,
+        description="epoch from which weights are averaged after each epoch (SWA); none: never",
+    )
+    swa_learning_rate: Positive = Field(
+        5e-4, description="constant learning rate from swa_start on"
+    )
+    swag_rank: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="columns of SWAG's deviations, the latest so many epochs; none: SWA alone"
+    )
+    snapshot_cycles: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="cosine cycles of the learning rate, without warm-up, at whose ends weights "
+        "are kept (snapshot ensembles); none: one decay",
+    )
+
+    def keeps_weights(self) -> bool:
+        """Whether a run has more weights than those of its best epoch."""
+        return self.swa_start is not None or self.snapshot_cycles is not None
 
 
 class ComputeConfig(Section):

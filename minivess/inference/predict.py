@@ -74,6 +74,7 @@ def predict_case(
     case: PreparedCase,
     inference: InferenceConfig,
     compute: ComputeConfig,
+    dropout: bool = False,
 ) -> tuple[Float32Array, BoolArray]:
     """Vessel probability (x, y, z) float32 and mask of a case.
 
@@ -82,6 +83,7 @@ def predict_case(
         case: the preprocessed case.
         inference: window (the patch size unless set), overlap, threshold.
         compute: device and precision.
+        dropout: leave units out as in training (Monte-Carlo dropout); torch's generator decides.
 
     Raises:
         MinivessError: MV-SYSTEM-003 device not there.
@@ -96,6 +98,7 @@ def predict_case(
         inference.overlap,
         inference.window_batch,
         precision,
+        dropout,
     )
     return probability, probability > inference.probability_threshold
 

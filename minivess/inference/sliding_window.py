@@ -30,6 +30,7 @@ def predict_probability(
     overlap: float,
     window_batch: int = 1,
     autocast: torch.dtype | None = None,
+    dropout: bool = False,
 ) -> Float32Array:
     """Vessel probability (x, y, z), float32 in 0..1, of a normalised image.
 
@@ -40,6 +41,7 @@ def predict_probability(
         overlap: part of a window shared with its neighbour, 0 to below 1.
         window_batch: windows per forward pass.
         autocast: type for the forward pass; None for float32.
+        dropout: leave units out as in training; which, torch's current generator decides.
 
     Probabilities, not logits, are blended: each window votes with its own confidence.
 
@@ -59,6 +61,8 @@ def predict_probability(
         return torch.softmax(logits.float(), dim=1)[:, 1:]
 
     network.eval()
+    if dropout:
+        _switch_on_dropout(network)
     padded, inner = _mirrored(np.array(image, dtype=np.float32), window)
     with torch.no_grad():
         blended = sliding_window_inference(
@@ -72,6 +76,14 @@ def predict_probability(
     assert isinstance(blended, torch.Tensor)  # one output, one tensor
     probability = blended[0, 0].cpu().numpy()[inner]
     return np.ascontiguousarray(np.clip(probability, 0.0, 1.0), dtype=np.float32)
+
+
+def _switch_on_dropout(network: torch.nn.Module) -> None:
+    import torch
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
+            layer.train()
 
 
 def _mirrored(image: Float32Array, window: Shape) -> tuple[Float32Array, tuple[slice, ...]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from minivess.errors import MinivessError
+
 if TYPE_CHECKING:
     import torch
 
@@ -73,3 +75,23 @@ def greedy_soup(networks: Sequence[Weights], score: Callable[[Weights], float]) 
         if tried >= best:
             chosen, best = [*chosen, index], tried
     return GreedySoup(uniform_soup([networks[i] for i in chosen]), tuple(chosen), best)
+
+
+def check_averageable(network: torch.nn.Module, kind: str) -> None:
+    """Raise for a network with batch normalisation: its statistics are no mean of others'.
+
+    Raises:
+        MinivessError: MV-CONFIG-004.
+    """
+    import torch
+
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            raise MinivessError(
+                "MV-CONFIG-004",
+                what=f"{kind} averages weights, which batch normalisation does not allow",
+                where=name,
+                found=type(layer).__name__,
+                expected="normalisation without statistics of the training, such as instance norm",
+                fix=f"leave {kind} out of ensembles.kinds, or choose another architecture",
+            )

@@ -63,6 +63,7 @@ class DynUNetAdapter(ModelAdapter):
             strides=strides,
             upsample_kernel_size=strides[1:],
             filters=list(self.config.filters),
+            dropout=self.config.dropout or None,
             deep_supervision=self.config.deep_supervision,
             deep_supr_num=max(1, len(self.config.filters) - 2),
         )

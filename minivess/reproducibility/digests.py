@@ -31,6 +31,7 @@ def declared_files(
     runs: Sequence[RunKey],
     held_out: Callable[[int], Iterable[str]],
     ensembles: EnsemblesConfig,
+    averages: bool = False,
 ) -> list[Path]:
     """Every file that the rules of the DAG declare, but logs, benchmarks and the report.
 
@@ -44,6 +45,7 @@ def declared_files(
         runs: every run.
         held_out: held-out cases of a fold.
         ensembles: which of them are made.
+        averages: whether trainings keep more weights than the best.
     """
     files = [*made, paths.manifest(root), paths.validation_table(root)]
     files += [paths.validation_page(root), paths.validation_accepted(root)]
@@ -53,6 +55,7 @@ def declared_files(
     folders = {run: paths.run_folder(root, run) for run in runs}
     for folder in folders.values():
         files += [paths.weights(folder), paths.history(folder), paths.run_record(folder)]
+        files += [paths.averages(folder)] * averages
     for run, folder in folders.items():
         for case in held_out(run.fold):
             files += [paths.probability(folder, case), paths.prediction(folder, case)]
@@ -104,7 +107,14 @@ def experiment_files(root: Path) -> list[Path]:
     def held_out(fold: int) -> tuple[str, ...]:
         return folds[fold].validation
 
-    declared = declared_files(root, made_volumes(config, root), runs, held_out, config.ensembles)
+    declared = declared_files(
+        root,
+        made_volumes(config, root),
+        runs,
+        held_out,
+        config.ensembles,
+        config.training.keeps_weights(),
+    )
     volumes = ensemble_volumes(root, runs, held_out, config.ensembles)
     # After what all of them are made from, before what is said of them.
     place = declared.index(paths.tracked(root))

@@ -29,6 +29,7 @@ class TrainingState:
     best_dice: float = -1.0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    averages: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -47,6 +48,7 @@ def save_checkpoint(
 
     tensors = {f"network.{name}": tensor for name, tensor in weights_of(network).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best_weights.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in state.averages.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
     facts = {
@@ -93,6 +95,7 @@ def load_checkpoint(
             best_dice=facts["best_dice"],
             best_weights=_under(tensors, "best."),
             history=facts["history"],
+            averages=_under(tensors, "average."),
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise MinivessError(

@@ -199,6 +199,8 @@ def history_table(experiment: str, key: RunKey, history: list[dict[str, float]])
 def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, run: Path) -> None:
     """Write weights.safetensors, history.parquet and run.json of a finished run.
 
+    Where its training keeps more weights, averages.safetensors as well.
+
     The record holds no times and no host: the same inputs give the same bytes.
 
     Raises:
@@ -208,6 +210,9 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
 
     with output.replacing(paths.weights(run)) as temporary:
         temporary.write_bytes(save(result.weights))
+    if result.averages:
+        with output.replacing(paths.averages(run)) as temporary:
+            temporary.write_bytes(save(result.averages))
     history = history_table(experiment.name, plan.key, result.history)
     output.write_parquet(history, paths.history(run))
     adapter = plan.task.adapter
@@ -237,4 +242,6 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
         # Those that begin with sys_ depend on the machine: they are in MLflow and in the log.
         "decisions": [vars(d) for d in plan.decisions if not d.name.startswith("sys_")],
     }
+    if result.averages:
+        record["averages_sha256"] = provenance.file_sha256(paths.averages(run))
     output.write_json(record, paths.run_record(run))

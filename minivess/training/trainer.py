@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from minivess.inference.sliding_window import predict_probability
 from minivess.models.adapter import ModelAdapter
 from minivess.models.weights import weights_of
 from minivess.seeding import torch_seeded
+from minivess.training.averaging import kept
 from minivess.training.checkpoint import (
     TrainingState,
     load_checkpoint,
@@ -67,16 +68,27 @@ class TrainingResult:
     best_epoch: int
     best_dice: float
     history: list[dict[str, float]]
+    averages: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
     """Learning rate of a step (from 0): linear warm-up, then cosine decay towards zero.
 
-    Source: Loshchilov and Hutter 2017, SGDR, arXiv:1608.03983, without restarts.
+    With `swa_start` it is constant from that epoch on; with `snapshot_cycles` it decays in so many
+    equal cycles without warm-up.
+
+    Source: Loshchilov and Hutter 2017, SGDR, arXiv:1608.03983, without restarts; the cycles are
+    those of Huang et al. 2017, arXiv:1704.00109.
 
     >>> learning_rate(0, 100, TrainingConfig(learning_rate=1.0, warmup_fraction=0.1))
     0.1
     """
+    if config.snapshot_cycles is not None:
+        length = steps // config.snapshot_cycles
+        return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step % length) / length))
+    per_epoch = steps // config.epochs
+    if config.swa_start is not None and step >= (config.swa_start - 1) * per_epoch:
+        return config.swa_learning_rate
     warmup = round(config.warmup_fraction * steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -254,10 +266,14 @@ def fit(
             dice = selection_dice(task, network)
             row = replace(row, selection_dice=dice, is_best=dice > state.best_dice)
         _advance(state, row, network)
+        if task.training.keeps_weights():
+            state.averages = kept(state.averages, weights_of(network), epoch, task.training)
         if task.team.leads:
             save_checkpoint(state_folder, state, network, optimizer)
         on_epoch(replace(row, seconds=clock() - begin))
-    return TrainingResult(state.best_weights, state.best_epoch, state.best_dice, state.history)
+    return TrainingResult(
+        state.best_weights, state.best_epoch, state.best_dice, state.history, state.averages
+    )
 
 
 def _advance(state: TrainingState, row: EpochRow, network: torch.nn.Module) -> None:

@@ -614,6 +614,13 @@ def model_deep_supervision(lab: Lab) -> None:
     assert counts == [1, 3]
 
 
+def model_dropout(lab: Lab) -> None:
+    for dropout in (0.0, 0.25):
+        network = lab.task(models__dynunet__dropout=dropout).adapter.build()
+        layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Dropout)]
+        assert {layer.p for layer in layers} == ({dropout} if dropout else set())
+
+
 # loss
 
 
@@ -700,6 +707,31 @@ def training_selection_overlap(lab: Lab) -> None:
         windows.append(sum(shape[0] for shape in network.seen))
     assert windows[0] == 2 * 2 * 2 * len(lab.task().selection)
     assert windows[1] > windows[0]
+
+
+def training_swa_start(lab: Lab) -> None:
+    for start, count in ((1, 2), (2, 1)):
+        averages = lab.fit(epochs=2, patches_per_epoch=2, swa_start=start).averages
+        assert averages["count"] == count
+    assert lab.fit(epochs=1, patches_per_epoch=2).averages == {}
+
+
+def training_swa_learning_rate(lab: Lab) -> None:
+    for rate in (1e-4, 1e-5):
+        history = lab.fit(patches_per_epoch=2, swa_start=1, swa_learning_rate=rate).history
+        assert history[0]["train/learning_rate"] == rate
+
+
+def training_swag_rank(lab: Lab) -> None:
+    for rank in (2, 3):
+        averages = lab.fit(epochs=3, patches_per_epoch=2, swa_start=1, swag_rank=rank).averages
+        columns = {name.split(".")[1] for name in averages if name.startswith("deviation.")}
+        assert columns == {str(number) for number in range(rank)}
+
+
+def training_snapshot_cycles(lab: Lab) -> None:
+    averages = lab.fit(epochs=4, patches_per_epoch=2, snapshot_cycles=2).averages
+    assert {name.split(".")[1] for name in averages} == {"0", "1"}
 
 
 # compute
@@ -821,7 +853,10 @@ def evaluation_nsd_tolerance_um(lab: Lab) -> None:
 
 
 def cooked(lab: Lab, **overrides: Any) -> Path:
-    """The folder of the ensembles of fold 0 of two seeds, whose networks nobody has trained."""
+    """The folder of the ensembles of fold 0 of two seeds.
+
+    Their networks are trained only where what a training keeps is needed.
+    """
     root = lab.root(seeds=[0, 1], **overrides)
     config = load_step(paths.step_config(root, "predict"))
     fold = read_folds(paths.folds(root)).folds[0]
@@ -832,6 +867,8 @@ def cooked(lab: Lab, **overrides: Any) -> Path:
         with torch_seeded(seed, "test"):
             weights = weights_of(plan.task.adapter.build())
         result = TrainingResult(weights, 1, 0.5, [{"epoch": 1.0}])
+        if plan.task.training.keeps_weights():
+            result = fit(plan.task, root / f"state{seed}", lambda row: None)
         folder = paths.run_folder(root, run)
         write_run(experiment, plan, result, folder)
         for name in fold.validation:
@@ -866,6 +903,53 @@ def ensembles_kinds(lab: Lab) -> None:
     with pytest.raises(MinivessError, match="at least two") as caught:
         check_uses(lab.experiment(kinds=["mean"]))
     assert caught.value.code == "MV-CONFIG-004"
+
+
+SWAG: dict[str, Any] = {"epochs": 2, "patches_per_epoch": 2, "swa_start": 1, "swag_rank": 2}
+
+
+def ensembles_within_a_training(lab: Lab) -> None:
+    folder = cooked(lab, kinds=["swa", "swag"], swag_samples=2, **SWAG)
+    table = tables.read("ensembles", paths.ensembles_metrics(folder))
+    dice = table.filter(table["metric"] == "dice")
+    assert sorted(dice.select("model", "seed").unique().rows()) == [
+        (f"dynunet+{kind}", seed) for kind in ("swa", "swag") for seed in (0, 1)
+    ]
+    assert len(list(folder.glob("swa/seed1/predictions/*.nii.gz"))) == 2 * 2
+    assert len(list(folder.glob("swag/seed1/predictions/*.nii.gz"))) == 2 * 5
+    folder = cooked(lab, kinds=["snapshot"], epochs=2, patches_per_epoch=2, snapshot_cycles=2)
+    assert entries(folder)[1]["snapshots"] == 2
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    record = json.loads(paths.ensembles_record(folder).read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = record["ensembles"]
+    return found
+
+
+def spread(folder: Path, kind: str) -> float:
+    """Sum of the mutual information of all cases of the first seed."""
+    files = folder.glob(f"{kind}/seed0/predictions/*_mutual_information.nii.gz")
+    return float(sum(nib.load(file).get_fdata().sum() for file in files))
+
+
+def ensembles_mc_passes(lab: Lab) -> None:
+    dropout = {"models__dynunet__dropout": 0.3, "kinds": ["mc_dropout"]}
+    few, again, many = (cooked(lab, mc_passes=count, **dropout) for count in (2, 2, 4))
+    assert [entry["passes"] for entry in entries(few) + entries(many)] == [2, 2, 4, 4]
+    assert 0 < spread(few, "mc_dropout") == spread(again, "mc_dropout")
+    assert spread(few, "mc_dropout") != spread(many, "mc_dropout")
+
+
+def ensembles_swag_samples(lab: Lab) -> None:
+    few, many = (cooked(lab, kinds=["swag"], swag_samples=n, **SWAG) for n in (2, 3))
+    assert [entry["samples"] for entry in entries(few) + entries(many)] == [2, 2, 3, 3]
+    assert spread(few, "swag") != spread(many, "swag")
+
+
+def ensembles_kinds_and_within(lab: Lab) -> None:
+    ensembles_kinds(lab)
+    ensembles_within_a_training(lab)
 
 
 def ensembles_uncertainty_maps(lab: Lab) -> None:
@@ -1119,6 +1203,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("model", "architecture"): model_architecture,
     ("model", "filters"): model_filters,
     ("model", "deep_supervision"): model_deep_supervision,
+    ("model", "dropout"): model_dropout,
     ("loss", "skeleton_iterations"): loss_skeleton_iterations,
     ("loss", "smooth"): loss_smooth,
     ("loss", "tversky_alpha"): loss_of("tversky", "loss__tversky_alpha"),
@@ -1134,6 +1219,10 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("training", "gradient_clip"): training_gradient_clip,
     ("training", "selection_every"): training_selection_every,
     ("training", "selection_overlap"): training_selection_overlap,
+    ("training", "swa_start"): training_swa_start,
+    ("training", "swa_learning_rate"): training_swa_learning_rate,
+    ("training", "swag_rank"): training_swag_rank,
+    ("training", "snapshot_cycles"): training_snapshot_cycles,
     ("compute", "profile"): compute_profile,
     ("compute", "device"): compute_device,
     ("compute", "threads"): compute_threads,
@@ -1144,7 +1233,9 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("inference", "window_batch"): inference_window_batch,
     ("inference", "probability_threshold"): inference_probability_threshold,
     ("evaluation", "nsd_tolerance_um"): evaluation_nsd_tolerance_um,
-    ("ensembles", "kinds"): ensembles_kinds,
+    ("ensembles", "kinds"): ensembles_kinds_and_within,
+    ("ensembles", "mc_passes"): ensembles_mc_passes,
+    ("ensembles", "swag_samples"): ensembles_swag_samples,
     ("ensembles", "uncertainty_maps"): ensembles_uncertainty_maps,
     ("statistics", "plan"): statistics_plan,
     ("statistics", "bootstrap_resamples"): statistics_bootstrap_resamples,

@@ -11,7 +11,7 @@ from minivess.data.geometry import Geometry, same_grid
 from minivess.data.preprocess import PreparedCase
 from minivess.data.volume import read_volume
 from minivess.errors import MinivessError
-from minivess.inference.predict import load_network, predict_case, write_prediction
+from minivess.inference.predict import TrainedNetwork, load_network, predict_case, write_prediction
 from minivess.models import build_adapter
 from minivess.models.weights import weights_of
 from minivess.seeding import torch_seeded
@@ -98,6 +98,43 @@ def test_the_mask_is_what_lies_above_the_threshold(tmp_path: Path) -> None:
     again, none = predict_case(trained, case, InferenceConfig(probability_threshold=at), CPU)
     np.testing.assert_array_equal(again, probability)
     assert not none.any()
+
+
+def test_dropout_is_drawn_from_the_seed_and_only_where_it_is_asked_for() -> None:
+    model = ModelConfig(filters=(4, 8, 8), dropout=0.5)
+    with torch_seeded(0, "test"):
+        network = build_adapter(model, (1.0, 1.0, 5.0)).build()
+    trained, case = TrainedNetwork(network, (8, 8, 4), (4, 4, 1)), make_case(GEOMETRIES["um"])
+
+    def drawn(number: int, dropout: bool) -> Any:
+        with torch_seeded(number, "dropout"):
+            return predict_case(trained, case, InferenceConfig(), CPU, dropout)[0]
+
+    one, again, other = (drawn(number, True) for number in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+    # Afterwards the network predicts as before: every unit counts.
+    np.testing.assert_array_equal(drawn(1, False), drawn(2, False))
+    assert not np.allclose(one, drawn(1, False))
+
+
+def test_without_dropout_the_network_is_what_it_was() -> None:
+    import torch
+
+    networks = []
+    for dropout in (0.0, 0.5):
+        with torch_seeded(0, "test"):
+            adapter = build_adapter(
+                ModelConfig(filters=(4, 8, 8), dropout=dropout), (1.0, 1.0, 5.0)
+            )
+            networks.append(adapter.build())
+    layers = [
+        sum(isinstance(layer, torch.nn.Dropout) for layer in network.modules())
+        for network in networks
+    ]
+    assert layers[0] == 0 < layers[1]
+    plain, other = (weights_of(network) for network in networks)
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
 def test_the_window_is_the_patch_unless_set_and_rounded_up(tmp_path: Path) -> None:

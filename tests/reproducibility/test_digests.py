@@ -63,6 +63,13 @@ def test_the_volumes_of_ensembles_and_none_without_ensembles() -> None:
     assert not any("ensembles/" in name for name in names_without())
 
 
+def test_averaged_weights_where_trainings_keep_them() -> None:
+    for averages in (False, True):
+        files = declared_files(ROOT, [], RUNS, lambda fold: HELD_OUT[fold], ENSEMBLES, averages)
+        count = sum(path.name == "averages.safetensors" for path in files)
+        assert count == len(RUNS) * averages
+
+
 def names_without() -> list[str]:
     files = declared_files(ROOT, [], RUNS, lambda fold: HELD_OUT[fold], EnsemblesConfig())
     return [path.as_posix() for path in files]

@@ -11,7 +11,7 @@ def members(wildcards):
     for seed in PLAN.experiment.seeds:
         run = wf.RunKey(wildcards.model, wildcards.loss, seed, int(wildcards.fold))
         folder = paths.run_folder(ROOT, run)
-        files += [paths.weights(folder), paths.run_record(folder)]
+        files += [paths.weights(folder), paths.run_record(folder), *averages(folder)]
         for case in fold.validation:
             files += [paths.prediction(folder, case), paths.probability(folder, case)]
     return files

@@ -5,6 +5,11 @@ RUN_OPTIONS = (
 )
 
 
+def averages(run):
+    """Averaged weights and snapshots of a run, where its training keeps them."""
+    return [paths.averages(run)] if PLAN.experiment.training.keeps_weights() else []
+
+
 def job_threads(processes=1):
     """Asked when a job is planned: until then it is not known which machine will run it."""
     return lambda wildcards: wf.job_threads(
@@ -28,6 +33,7 @@ rule train:
         paths.weights(RUN),
         paths.run_record(RUN),
         paths.history(RUN),
+        averages(RUN),
     log:
         paths.log(ROOT, "train", "{model}-{loss}-seed{seed}-fold{fold}"),
     benchmark:
