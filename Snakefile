@@ -55,6 +55,7 @@ include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/analyze.smk"
 include: "workflow/rules/champion.smk"
 include: "workflow/rules/external.smk"
+include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/digests.smk"
 include: "workflow/rules/paper.smk"
@@ -69,6 +70,7 @@ localrules:
     external,
     compare,
     champion,
+    coverage,
     figure,
     digests,
     report,

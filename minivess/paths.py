@@ -136,6 +136,16 @@ def uncertainty(run: Path, case: str, name: str) -> Path:
     return run / "predictions" / f"{case}_{name}.nii.gz"
 
 
+def calibrators(run: Path) -> Path:
+    """Parameters of the run's calibrators, and the cases they were fitted on."""
+    return run / "calibrators.json"
+
+
+def run_table(run: Path, name: str) -> Path:
+    """A table of one run alone: calibration, reliability, conformal."""
+    return run / f"{name}.parquet"
+
+
 def baseline(root: Path) -> Path:
     """Best single threshold of each case, chosen with the reference in hand."""
     return root / "tables" / "baseline.parquet"

@@ -35,6 +35,10 @@ TABLES: dict[str, str] = {
     "`external/<name>/tables/external.parquet`.",
     "properties": "What differs between data sets, per case: beside `external`.",
     "shift": "How far an external set is from the experiment's own data: beside `external`.",
+    "calibration": "Scores of each run's probabilities on held-out cases, by calibrator.",
+    "reliability": "Bins of the reliability diagram of each held-out case, by calibrator.",
+    "conformal": "Conformal thresholds and margins, and what they held, case by case.",
+    "coverage": "What conformal masks promised, and what was observed over cases.",
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }
 

@@ -38,6 +38,8 @@ CUDA_MB = 3000
 # A GPU is taken to be at least as fast as this many cores of a CPU.
 GPU_SPEED = 10.0
 TORCH_SECONDS = 30.0
+# Of a calibration beside its predictions: memory without volumes, memory and time per voxel.
+CALIBRATE_MB, CALIBRATE_BYTES, CALIBRATE_SECONDS = 200, 150, 6.0
 
 
 @dataclass(frozen=True)
@@ -324,10 +326,31 @@ def _ensembles_seconds(plan: Plan, wildcards: Any) -> float:
     return TORCH_SECONDS + cases * (network + len(experiment.ensembles.kinds) * cost)
 
 
+def _calibrate_mb(plan: Plan, wildcards: Any) -> float:
+    """A prediction, then distances and the maps of the local temperature of a volume."""
+    device = CUDA_MB if gpus("calibrate", plan.experiment) else 0
+    shape = case_shape(plan, None)
+    volume = CALIBRATE_BYTES * math.prod(shape) / 1e6
+    return PREDICT_MB + CALIBRATE_MB + device + max(volume, _prediction_mb(plan, shape))
+
+
+def _calibrate_seconds(plan: Plan, wildcards: Any) -> float:
+    """Selection cases are predicted, held-out ones measured one after the other."""
+    experiment = plan.experiment
+    model, shape = experiment.models[wildcards.model], case_shape(plan, None)
+    window = _window(experiment.inference, experiment.patches.patch_size)
+    held_out = math.ceil(len(plan.cases) / plan.n_folds)
+    selection = math.ceil(experiment.folds.selection_fraction * (len(plan.cases) - held_out))
+    predicted = selection * _window_seconds(model, shape, window, experiment.inference.overlap)
+    measured = held_out * CALIBRATE_SECONDS * math.prod(shape) / 1e6
+    return TORCH_SECONDS + predicted / _speed(experiment, "calibrate") + measured
+
+
 # Rules that compute with networks.
 NETWORKS: dict[str, tuple[Estimate, Estimate]] = {
     "train": (_train_mb, _train_seconds),
     "predict": (_predict_mb, _predict_seconds),
     "ensembles": (_ensembles_mb, _ensembles_seconds),
     "evaluate_external": (_external_mb, _external_seconds),
+    "calibrate": (_calibrate_mb, _calibrate_seconds),
 }

@@ -17,6 +17,7 @@ from minivess.environment import DECIDING
 # What decides no result: messages, places of files, checks of config (its values are inputs).
 WITHOUT_EFFECT = frozenset(
     {
+        "minivess.config.calibration",
         "minivess.config.ensembles",
         "minivess.config.analysis",
         "minivess.config.files",
@@ -59,6 +60,8 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "export": ("minivess.steps.analyze", "export", frozenset()),
     "compare": ("minivess.steps.analyze", "compare_arms", frozenset({"minivess.data.manifest"})),
     "champion": ("minivess.steps.champion", "champion", frozenset({"minivess.data.manifest"})),
+    "calibrate": ("minivess.steps.calibrate", "calibrate", frozenset({"minivess.data.manifest"})),
+    "coverage": ("minivess.steps.calibrate", "coverage", frozenset({"minivess.data.manifest"})),
     "test": ("minivess.steps.locked_set", "evaluate_test", frozenset({"minivess.tracking"})),
     "evaluate_external": (
         "minivess.steps.external",

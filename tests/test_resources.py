@@ -20,7 +20,7 @@ from minivess.inference.sliding_window import predict_probability
 from minivess.resources import LARGEST_SHAPE, rule_resources
 from minivess.workflow import Plan
 
-RULES = (*resources.COSTS, "train", "predict", "ensembles")
+RULES = (*resources.COSTS, "train", "predict", "ensembles", "calibrate")
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +119,7 @@ def test_only_networks_get_a_gpu_and_only_where_it_is_wanted(
         "train": 2,
         "predict": 1,
         "ensembles": None,
+        "calibrate": 1,
     }
     soups = plan(compute={"device": "cuda"}, ensembles={"kinds": ["uniform_soup"]}, seeds=[0, 1])
     assert asked("ensembles", soups)["gpu"] == 1

@@ -32,6 +32,8 @@ TINY = {
     "training": {"epochs": 2, "selection_every": 1, "learning_rate": 0.003},
     "loss": {"skeleton_iterations": 2},
     "statistics": {"bootstrap_resamples": 199},
+    "calibration": {"fitted_voxels": 2000, "local_steps": 10},
+    "conformal": {"alphas": [0.1, 0.5]},
 }
 
 

@@ -18,7 +18,7 @@ from minivess import seeding
 from minivess.errors import MinivessError, nearest
 
 if TYPE_CHECKING:
-    from minivess.config.schema import CalibrationConfig
+    from minivess.config.calibration import CalibrationConfig
     from minivess.types import BoolArray, Float32Array
 
 type Floats = npt.NDArray[np.float64]

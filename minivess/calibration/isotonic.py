@@ -10,7 +10,7 @@ import numpy as np
 from minivess.calibration import Fitted, Sample
 
 if TYPE_CHECKING:
-    from minivess.config.schema import CalibrationConfig
+    from minivess.config.calibration import CalibrationConfig
     from minivess.types import Float32Array
 
 # As many as single precision holds: corners may lie at tiny probabilities.

@@ -29,7 +29,7 @@ from minivess.calibration import Fitted, Sample, log_odds
 if TYPE_CHECKING:
     import torch
 
-    from minivess.config.schema import CalibrationConfig
+    from minivess.config.calibration import CalibrationConfig
     from minivess.types import Array, Float32Array
 
 TAPS, DILATION = 5, 2

@@ -10,7 +10,7 @@ import numpy as np
 from minivess.calibration import Fitted, Floats, Sample, log_odds
 
 if TYPE_CHECKING:
-    from minivess.config.schema import CalibrationConfig
+    from minivess.config.calibration import CalibrationConfig
     from minivess.types import Float32Array
 
 LOWEST, HIGHEST = 0.05, 20.0

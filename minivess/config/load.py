@@ -35,6 +35,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluation",),
     "ensembles": ("ensembles", "inference", "evaluation", "compute"),
     "compare": ("statistics",),
+    "calibrate": ("calibration", "conformal", "inference", "compute"),
     "figure": ("statistics",),
     "external": ("phantom", "preprocess", "inference", "compute", "evaluation", "statistics"),
 }

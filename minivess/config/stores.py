@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hydra_zen import ZenStore, builds
 
-from minivess.config import ensembles, schema
+from minivess.config import calibration, ensembles, schema
 from minivess.config.section import Section
 
 DEFAULT = "default"
@@ -29,6 +29,8 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluation": schema.EvaluationConfig,
     "ensembles": ensembles.EnsemblesConfig,
     "statistics": schema.StatisticsConfig,
+    "calibration": calibration.CalibrationConfig,
+    "conformal": calibration.ConformalConfig,
 }
 
 store = ZenStore(name="minivess", overwrite_ok=False)

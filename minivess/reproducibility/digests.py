@@ -21,6 +21,8 @@ PREPARED = (IMAGE, LABEL, FOREGROUND, CASE)
 SUFFIXES = ("svg", "pdf", "png", "json")
 TABLES = ("runs", "params", "metrics", "cases", "history", "ensembles", "summary", "comparison")
 
+UNCERTAINTY = ("calibration", "reliability", "conformal")
+
 SHOWN = 20
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
@@ -62,6 +64,10 @@ def declared_files(
             files.append(paths.case_metrics(folder, case))
     for folder in ensemble_folders(root, runs) if ensembles.kinds else {}:
         files += [paths.ensembles_record(folder), paths.ensembles_metrics(folder)]
+    for folder in folders.values():
+        files += [paths.calibrators(folder)]
+        files += [paths.run_table(folder, name) for name in UNCERTAINTY]
+    files += [paths.table(root, name) for name in (*UNCERTAINTY, "coverage")]
     files += [paths.tracked(root), *(paths.table(root, name) for name in TABLES)]
     files += [paths.summary(root), paths.summary_text(root)]
     files += [paths.table(root, "champions"), paths.champions(root)]

@@ -11,6 +11,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from minivess.types import Array, BoolArray
 
+CLIP = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
@@ -57,4 +59,44 @@ def reliability_bins(probability: Array, reference: BoolArray, n_bins: int) -> R
         n_voxels,
         np.bincount(bin_of, weights=values, minlength=n_bins) * per_voxel,
         np.bincount(bin_of[reference.ravel()], minlength=n_bins) * per_voxel,
+    )
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """How good the probabilities of one case are; lower is better."""
+
+    nll: float
+    brier: float
+    ece: float
+
+
+def calibration_scores(
+    probability: Array, reference: BoolArray, bins: ReliabilityBins
+) -> CalibrationScores:
+    """Negative log-likelihood, Brier score and expected calibration error over all voxels.
+
+    Args:
+        probability: vessel probability, any shape, 0 to 1; for the logarithm clipped to 1e-6 from
+            0 and 1, so that one wrong certain voxel is not infinitely bad.
+        reference: mask of the same shape.
+        bins: of the same probabilities; the error is the mean distance of observed part and
+            probability over them, weighted by voxels.
+
+    Source: Brier 1950; Guo et al. 2017, arXiv:1706.04599, here for the vessel class.
+
+    >>> probability, reference = np.array([0.25, 0.25]), np.array([False, True])
+    >>> bins = reliability_bins(probability, reference, 2)
+    >>> scores = calibration_scores(probability, reference, bins)
+    >>> scores.brier, scores.ece
+    (0.3125, 0.25)
+    """
+    values = np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1 - CLIP)
+    likelihood = np.where(reference, values, 1 - values)
+    errors = np.asarray(probability, dtype=np.float64) - reference
+    gaps = np.abs(bins.probability - bins.observed)
+    return CalibrationScores(
+        nll=float(-np.log(likelihood).mean()),
+        brier=float((errors**2).mean()),
+        ece=float((gaps * bins.n_voxels).sum() / bins.n_voxels.sum()),
     )

@@ -19,7 +19,7 @@ from minivess.calibration.local_temperature import (
     neighbourhoods,
     temperature,
 )
-from minivess.config.schema import CalibrationConfig
+from minivess.config.calibration import CalibrationConfig
 from minivess.errors import MinivessError
 
 CONFIG = CalibrationConfig(local_steps=60)

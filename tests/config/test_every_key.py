@@ -51,7 +51,7 @@ from minivess.reproducibility.digests import ensemble_volumes
 from minivess.seeding import torch_seeded
 from minivess.statistics import tables
 from minivess.statistics.compare import adjusted
-from minivess.steps import analyze, data, report
+from minivess.steps import analyze, calibrate, data, report
 from minivess.steps import ensembles as steps_ensembles
 from minivess.steps.evaluated import case_set
 from minivess.training.distributed import Team
@@ -1112,6 +1112,120 @@ def analysis_resampling(lab: Lab) -> None:
     assert len(ends) == 3
 
 
+# calibration and conformal
+
+
+def calibrated(lab: Lab, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> Path:
+    """A root after the calibrate step of a run whose network is too certain of each voxel."""
+    small = {"conformal__alphas": [0.5], "n_folds": 2, "local_steps": 4}
+    root = lab.root(**{**small, **overrides})
+    data.folds(root)
+    certain = Recording()
+    torch.nn.init.constant_(certain.scale, 4.0)
+    network = TrainedNetwork(certain, (8, 8, 4), (1, 1, 1))
+    monkeypatch.setattr("minivess.inference.predict.load_network", lambda folder: network)
+    config = load_step(paths.step_config(root, "predict"))
+    for case in read_folds(paths.folds(root)).folds[RUN.fold].validation:
+        prepared = open_case(paths.preprocessed_case(root, case))
+        made = predict_case(network, prepared, config.inference, config.compute)
+        write_prediction(paths.run_folder(root, RUN), prepared, *made)
+    calibrate.calibrate(root, RUN)
+    return root
+
+
+def calibrators(lab: Lab, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> dict[str, Any]:
+    root = calibrated(lab, monkeypatch, **overrides)
+    record = calibrate.read_calibrators(paths.run_folder(root, RUN))
+    fitted = record["calibrators"]
+    assert isinstance(fitted, dict)
+    return fitted
+
+
+def run_table(root: Path, name: str) -> pl.DataFrame:
+    return tables.read(name, paths.run_table(paths.run_folder(root, RUN), name))
+
+
+def calibration_methods(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for methods in (["isotonic"], ["temperature", "isotonic"]):
+        root = calibrated(lab, monkeypatch, methods=methods)
+        found = calibrate.read_calibrators(paths.run_folder(root, RUN))["calibrators"]
+        assert set(found) == set(methods)
+        for name in ("calibration", "reliability"):
+            assert set(run_table(root, name)["calibrator"]) == {"none", *methods}
+
+
+def calibration_fitted_voxels(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    corners = [
+        calibrators(lab, monkeypatch, fitted_voxels=count)["isotonic"]["probability"]
+        for count in (20, 2000)
+    ]
+    assert len(corners[0]) <= 20 < len(corners[1])
+
+
+def calibration_seed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, again, other = (
+        calibrators(lab, monkeypatch, fitted_voxels=200, calibration_seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert all(first[name] != other[name] for name in ("temperature", "isotonic"))
+
+
+def local_weights(lab: Lab, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> np.ndarray:
+    return np.array(calibrators(lab, monkeypatch, **overrides)["local_temperature"]["weights"])
+
+
+def calibration_local_steps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, three = (
+        local_weights(lab, monkeypatch, local_steps=steps, local_learning_rate=0.0001)
+        for steps in (1, 3)
+    )
+    assert 0 < np.abs(one).max() < np.abs(three).max()
+
+
+def calibration_local_learning_rate(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, fast = (
+        local_weights(lab, monkeypatch, local_steps=1, local_learning_rate=rate)
+        for rate in (0.0001, 0.0003)
+    )
+    assert np.abs(slow).max() > 0
+    assert np.abs(fast).max() == pytest.approx(3 * np.abs(slow).max(), rel=0.01)
+
+
+def calibration_reliability_bins(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (5, 8):
+        root = calibrated(lab, monkeypatch, reliability_bins=count)
+        assert set(run_table(root, "reliability")["bin"]) == set(range(count))
+
+
+def conformal_alphas(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = calibrated(lab, monkeypatch, conformal__alphas=[0.05, 0.7])
+    table = run_table(root, "conformal")
+    assert dict(table.select("alpha", "status").iter_rows()) == {0.05: "too_few_cases", 0.7: "ok"}
+
+
+def conformal_covered_share(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    loose, tight = (
+        run_table(calibrated(lab, monkeypatch, covered_share=share), "conformal")
+        for share in (0.5, 1.0)
+    )
+    for method, changes in (("threshold", False), ("outer_margin", True), ("inner_margin", True)):
+        levels = [one.filter(method=method)["level"].to_list() for one in (loose, tight)]
+        assert (levels[0] != levels[1]) == changes, method
+
+
+def conformal_seed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {
+        tuple(
+            run_table(calibrated(lab, monkeypatch, conformal_seed=seed), "conformal")[
+                "calibrated_on"
+            ]
+        )
+        for seed in range(4)
+    }
+    assert len(splits) > 1
+
+
 # figures
 
 
@@ -1250,6 +1364,15 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("analysis", "correction"): analysis_correction,
     ("analysis", "rope"): analysis_rope,
     ("analysis", "resampling"): analysis_resampling,
+    ("calibration", "methods"): calibration_methods,
+    ("calibration", "fitted_voxels"): calibration_fitted_voxels,
+    ("calibration", "calibration_seed"): calibration_seed,
+    ("calibration", "local_steps"): calibration_local_steps,
+    ("calibration", "local_learning_rate"): calibration_local_learning_rate,
+    ("calibration", "reliability_bins"): calibration_reliability_bins,
+    ("conformal", "alphas"): conformal_alphas,
+    ("conformal", "covered_share"): conformal_covered_share,
+    ("conformal", "conformal_seed"): conformal_seed,
     ("figures", "colors"): figures_colors,
     ("figures", "width_mm"): figures_width_mm,
     **{("external", key): external for key in DataConfig.model_fields},

@@ -342,8 +342,10 @@ CHANGES: dict[str, tuple[str, Any, set[str]]] = {
     "augment": ("zoom", 0.4, {"train-dynunet"}),
     "loss": ("smooth", 2.0, {"train-dynunet"}),
     "training": ("epochs", 5, {"train-dynunet"}),
-    "compute": ("threads", 2, {"train-dynunet", "predict", "ensembles"}),
-    "inference": ("overlap", 0.1, {"predict", "ensembles"}),
+    "compute": ("threads", 2, {"train-dynunet", "predict", "calibrate", "ensembles"}),
+    "inference": ("overlap", 0.1, {"predict", "calibrate", "ensembles"}),
+    "calibration": ("local_steps", 7, {"calibrate"}),
+    "conformal": ("alphas", [0.3], {"calibrate"}),
     "evaluation": ("nsd_tolerance_um", 9.0, {"evaluate", "ensembles"}),
     "ensembles": ("uncertainty_maps", False, {"ensembles"}),
     "statistics": (

@@ -18,7 +18,17 @@ from minivess.types import RunKey
 
 pytestmark = pytest.mark.dag
 
-DOWNSTREAM = {"track", "export", "compare", "champion", "figure", "digests", "report"}
+DOWNSTREAM = {
+    "track",
+    "export",
+    "compare",
+    "champion",
+    "calibrate",
+    "coverage",
+    "figure",
+    "digests",
+    "report",
+}
 RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]
 
 

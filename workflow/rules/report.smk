@@ -54,6 +54,8 @@ rule results:
         paths.summary_text(ROOT),
         paths.table(ROOT, "champions"),
         paths.champions(ROOT),
+        uncertainty_of_runs,
+        tables("calibration", "reliability", "conformal", "coverage"),
         [
             paths.figure(ROOT, name, suffix)
             for name in FIGURES
