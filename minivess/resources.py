@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minivess import paths
-from minivess.config.schema import Experiment, InferenceConfig, LossConfig, ModelConfig
+from minivess.config.schema import (
+    Experiment,
+    InferenceConfig,
+    LossConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from minivess.types import Shape
 from minivess.workflow import Plan, gpu_count
 
@@ -177,10 +183,26 @@ def training_mb(model: ModelConfig, loss: LossConfig, patch_voxels: int) -> floa
         loss: the soft skeleton of clDice keeps 26 maps in each iteration.
         patch_voxels: voxels of all patches of a batch.
     """
-    parameters = 27 * 3 * sum(channels**2 for channels in model.filters)
     kept = 16 * _per_voxel(model.filters, 1) + 26 * (loss.skeleton_iterations + 1)
     # Weights, gradient, two moments, the best weights, and a copy while the checkpoint is written.
-    return (4 * kept * patch_voxels + 6 * 4 * parameters) / 1e6
+    return (4 * kept * patch_voxels + 6 * 4 * _parameters(model)) / 1e6
+
+
+def _parameters(model: ModelConfig) -> int:
+    return 27 * 3 * sum(channels**2 for channels in model.filters)
+
+
+def averages_mb(model: ModelConfig, training: TrainingConfig) -> float:
+    """Memory of the weights that a training keeps beside the best, and a copy while it writes them.
+
+    >>> averages_mb(ModelConfig(), TrainingConfig())
+    0.0
+    """
+    moments = 0 if training.swa_start is None else 1
+    if training.swag_rank is not None:
+        moments += 1 + training.swag_rank
+    each = 8 * moments + 4 * (training.snapshot_cycles or 0)
+    return 2 * each * _parameters(model) / 1e6
 
 
 def network_seconds(model: ModelConfig, voxels: float) -> float:
@@ -215,6 +237,7 @@ def _train_mb(plan: Plan, wildcards: Any) -> float:
     # The selection cases are predicted between epochs.
     largest = _prediction_mb(plan, case_shape(plan, None))
     step = training_mb(model, experiment.loss, batch) + largest
+    step += averages_mb(model, experiment.training)
     device = CUDA_MB if gpus("train", experiment) else 0
     workers = experiment.compute.workers * WORKER_MB
     return experiment.compute.devices * (TRAIN_MB + step + device + workers)

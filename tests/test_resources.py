@@ -78,6 +78,7 @@ def test_larger_volumes_take_more(rule: str) -> None:
         {"loss": {"skeleton_iterations": 100}},
         {"compute": {"workers": 8}},
         {"compute": {"devices": 2}},
+        {"training": {"swa_start": 50, "swag_rank": 20}},
     ],
     ids=lambda values: next(iter(values)),
 )

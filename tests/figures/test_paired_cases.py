@@ -46,3 +46,17 @@ def test_texts_in_the_svg(inputs: FigureInputs, tmp_path: Path) -> None:
         "mean and its 95% interval",
     ):
         assert text in svg
+
+
+def test_ensembles_in_the_tables_change_nothing(inputs: FigureInputs, tmp_path: Path) -> None:
+    """Their arms are in summary and comparison, but not among those that are drawn."""
+    more = {}
+    for name in ("cases", "summary"):
+        other = inputs.tables[name].with_columns(model=pl.lit("net+mean"))
+        more[name] = pl.concat([inputs.tables[name], other])
+    pairs = inputs.tables["comparison"]
+    more["comparison"] = pl.concat([pairs, pairs.with_columns(model_b=pl.lit("net+mean"))])
+    changed = FigureInputs({**inputs.tables, **more}, inputs.statistics, inputs.arms)
+    for name, drawn in (("without", inputs), ("with", changed)):
+        save(draw(drawn, FigureConfig()), tmp_path / name, [])
+    assert (tmp_path / "without.svg").read_bytes() == (tmp_path / "with.svg").read_bytes()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,20 @@ def test_every_source_is_needed(root: Path, tmp_path: Path) -> None:
         assert caught.value.code == "MV-STATE-002"
         assert caught.value.found == f"missing: {source.relative_to(root).as_posix()}"
         assert "demo" in caught.value.fix
+
+
+def test_predictions_of_ensembles_are_counted(root: Path) -> None:
+    results = paper.read_results(root)
+    model, loss = results.arms[0]["model"], results.arms[0]["loss"]
+    cases = results.tables["cases"]
+    own = cases.filter((cases["model"] == model) & (cases["loss"] == loss))
+    ensembles = own.with_columns(model=pl.lit(f"{model}+mean"))
+    arms = [*results.arms, {**results.arms[0], "model": f"{model}+mean"}]
+    numbers, read = {**results.numbers, "arms": arms}, {**results.tables, "ensembles": ensembles}
+    lines = paper.status_table(paper.Results(root, results.config, numbers, read)).splitlines()
+    counts = [line.split("|")[2:] for line in lines]
+    assert counts[-1] == counts[2]
+    assert f"{model}+mean" in lines[-1]
 
 
 def test_no_interval(root: Path) -> None:
