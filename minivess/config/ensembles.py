@@ -83,7 +83,7 @@ def check_ensembles(experiment: Experiment) -> None:
     problems = [*_trainings(training)]
     over_seeds = [kind for kind in experiment.ensembles.kinds if kind in SEED_KINDS]
     if over_seeds and len(experiment.seeds) < 2:
-        problems.append(f"{', '.join(over_seeds)} need at least two seeds")
+        problems.append(f"at least two seeds are needed for {', '.join(over_seeds)}")
     dry = [name for name, model in experiment.models.items() if model.dropout == 0]
     if "mc_dropout" in kinds and dry:
         problems.append(f"mc_dropout needs models.NAME.dropout above 0: {', '.join(dry)}")

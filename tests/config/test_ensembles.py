@@ -18,7 +18,7 @@ def check(kinds: list[str] = [], dropout: float = 0.0, **values: Any) -> None:  
 @pytest.mark.parametrize(
     ("kinds", "values", "found"),
     [
-        (["mean", "vote"], {}, "mean, vote need at least two seeds"),
+        (["mean", "vote"], {}, "at least two seeds are needed for mean, vote"),
         (["mc_dropout"], {}, "dropout above 0: net"),
         (["swa"], {}, "need training.swa_start"),
         (["swag"], {"training": {"swa_start": 5}}, "swag needs training.swag_rank"),
