@@ -224,7 +224,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "median_set": (pl.Float64, "median over external cases"),
         "wasserstein": (pl.Float64, "1-Wasserstein distance of the two samples, in the unit"),
         "ks_statistic": (pl.Float64, "two-sample Kolmogorov-Smirnov statistic"),
-        "ks_p": (pl.Float64, "its p-value (exact for small samples), not corrected"),
+        "ks_p": (pl.Float64, "its p-value as SciPy gives it (exact where it can), not corrected"),
     },
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,9 @@ def evaluate_external(root: Path, name: str) -> None:
     def shared(manifest: pl.DataFrame) -> Iterable[Problem]:
         return leaks(own, manifest)
 
+    # What another list of cases has left would not be told from what is made now.
+    if folder.exists():
+        shutil.rmtree(folder)
     manifest = prepare_cases(cases, shared)
     write_shift(cases, own, _own_data(root), manifest)
     table = evaluate_arm(cases, manifest["case"].to_list(), root, runs, "external")

@@ -19,6 +19,8 @@ def test_how_far_up_the_users_files_are() -> None:
     assert up(path="../shared/cases.csv") == 1
     assert up(path="data/../../../shared/cases.csv") == 2
     assert up(path=os.path.abspath("../cases.csv")) == 0  # noqa: PTH100
+    other = {"name": "x", "external": {"other": {"source": "csv", "path": "../../cases.csv"}}}
+    assert levels_up(resolve_mapping(other, {}, "x.yaml")) == 2
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from minivess import audit, paths
 from minivess.config.load import load_step
+from minivess.config.schema import DataConfig, Experiment, FoldsConfig, PhantomConfig
 from minivess.data.phantom import make_phantom, write_phantom
 from minivess.data.preprocess import normalise, open_case
 from minivess.data.volume import read_volume
@@ -20,7 +22,7 @@ from minivess.inference.predict import load_network, predict_case
 from minivess.metrics import METRICS
 from minivess.statistics import tables
 from minivess.steps import data, locked_set
-from minivess.steps.evaluated import result_lines
+from minivess.steps.evaluated import case_set, prepare_cases, result_lines
 
 from .conftest import LOCKED, RUNS, configured, make_data
 
@@ -215,3 +217,24 @@ def test_a_label_that_cannot_be_read_is_named_once_it_is_needed(
     # Repaired, the same line still counts: the analysis does not know the labels.
     write_phantom(experiment.phantom, Path("scans"))
     assert locked_set.evaluate_test(root)["n_cases"] == 1
+
+
+def test_the_labels_of_a_zip_come_out_for_the_test_alone(tmp_path: Path) -> None:
+    """Of the test cases; those of the folds are in the experiment's own folder."""
+    shape = PhantomConfig(n_cases=3, phantom_shape=(16, 16, 8))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as packed:
+        write_phantom(shape, tmp_path / "made")
+        for number in (1, 2, 3):
+            for kind, name in (("images", f"raw/mv0{number}"), ("labels", f"seg/mv0{number}_y")):
+                file = tmp_path / "made" / kind / f"phantom_00{number}.nii.gz"
+                packed.write(file, f"{name}.nii.gz")
+    experiment = Experiment(name="x", folds=FoldsConfig(test_cases=("mv02",)))
+    given = DataConfig(source="minivess", path=str(tmp_path / "set.zip"), exclude=("mv01", "mv03"))
+    cases = case_set("test", tmp_path / "test", experiment, given)
+    manifest = prepare_cases(cases)
+    assert manifest["case"].to_list() == ["mv02"]
+    assert not manifest["locked"].any()
+    unpacked = sorted(path.name for path in paths.unpacked_folder(cases.folder).rglob("*.gz"))
+    assert unpacked == ["mv02.nii.gz", "mv02_y.nii.gz"]
+    label = open_case(paths.preprocessed_case(cases.folder, "mv02")).label
+    assert np.array_equal(label, make_phantom(shape, 1).label)
