@@ -39,6 +39,8 @@ TABLES: dict[str, str] = {
     "reliability": "Bins of the reliability diagram of each held-out case, by calibrator.",
     "conformal": "Conformal thresholds and margins, and what they held, case by case.",
     "coverage": "What conformal masks promised, and what was observed over cases.",
+    "ranks": "Place of each network and loss in each metric, and how stable it is.",
+    "power": "The least difference that each comparison could have found.",
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }
 

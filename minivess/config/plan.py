@@ -43,6 +43,10 @@ class AnalysisPlan(Section):
         description="what the bootstrap draws; with groups, their cases change sign together too",
     )
 
+    power: float = Field(
+        0.8, gt=0, lt=1, description="power for which the least detectable difference is given"
+    )
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that arms are compared in, the primary one first."""

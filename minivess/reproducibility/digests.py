@@ -19,7 +19,8 @@ from minivess.types import RunKey
 
 PREPARED = (IMAGE, LABEL, FOREGROUND, CASE)
 SUFFIXES = ("svg", "pdf", "png", "json")
-TABLES = ("runs", "params", "metrics", "cases", "history", "ensembles", "summary", "comparison")
+MEASURED = ("runs", "params", "metrics", "cases", "history", "ensembles")
+TABLES = (*MEASURED, "summary", "comparison", "ranks", "power")
 
 UNCERTAINTY = ("calibration", "reliability", "conformal")
 

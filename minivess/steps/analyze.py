@@ -149,12 +149,14 @@ def note_plan(root: Path, plan: AnalysisPlan) -> None:
 
 
 def compare_arms(root: Path) -> None:
-    """Write ensembles, summary, comparison, summary.json and summary.txt."""
+    """Write ensembles, summary, comparison, ranks, power, summary.json and summary.txt."""
     import polars as pl
 
     from minivess.data.manifest import read_groups
     from minivess.statistics import tables
     from minivess.statistics.compare import compare, summarise
+    from minivess.statistics.power import detectable
+    from minivess.statistics.ranks import rank_arms
     from minivess.statistics.summary import summary_json, summary_text
 
     config = load_step(paths.step_config(root, "compare")).statistics
@@ -168,6 +170,8 @@ def compare_arms(root: Path) -> None:
     summary, comparison = summarise(cases, config, groups), compare(cases, config, groups)
     output.write_parquet(summary, paths.table(root, "summary"))
     output.write_parquet(comparison, paths.table(root, "comparison"))
+    output.write_parquet(rank_arms(cases, config, groups), paths.table(root, "ranks"))
+    output.write_parquet(detectable(cases, config), paths.table(root, "power"))
     numbers = summary_json(
         cases,
         summary,

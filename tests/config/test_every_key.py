@@ -146,6 +146,7 @@ class Lab:
             "correction": "holm",
             "rope": {"dice": 0.01},
             "resampling": "cases_within_folds",
+            "power": 0.8,
             **changes,
         }
         file = self.folder / f"plan{len(list(self.folder.iterdir()))}.yaml"
@@ -1101,6 +1102,16 @@ def analysis_rope(lab: Lab) -> None:
         assert (row["p_rope"].item() > 0.99) is inside
 
 
+def analysis_power(lab: Lab) -> None:
+    least = []
+    for power in (0.5, 0.9):
+        root = lab.compared(statistics__plan=str(lab.plan_file(power=power)))
+        table = tables.read("power", paths.table(root, "power"))
+        assert set(table["power"]) == {power}
+        least.append(table["least_difference"][0])
+    assert least[0] < least[1]
+
+
 def analysis_resampling(lab: Lab) -> None:
     methods = set()
     ends = set()
@@ -1373,6 +1384,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("conformal", "alphas"): conformal_alphas,
     ("conformal", "covered_share"): conformal_covered_share,
     ("conformal", "conformal_seed"): conformal_seed,
+    ("analysis", "power"): analysis_power,
     ("figures", "colors"): figures_colors,
     ("figures", "width_mm"): figures_width_mm,
     **{("external", key): external for key in DataConfig.model_fields},

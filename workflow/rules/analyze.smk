@@ -111,7 +111,7 @@ rule compare:
         tables("cases", "baseline"),
         all_ensembles(paths.ensembles_metrics),
     output:
-        tables("ensembles", "summary", "comparison"),
+        tables("ensembles", "summary", "comparison", "ranks", "power"),
         paths.summary(ROOT),
         report(
             paths.summary_text(ROOT),

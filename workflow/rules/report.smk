@@ -47,7 +47,7 @@ rule results:
         paths.tracked(ROOT),
         paths.validation_page(ROOT),
         tables("runs", "params", "metrics", "cases", "history"),
-        tables("ensembles", "summary", "comparison", "baseline"),
+        tables("ensembles", "summary", "comparison", "ranks", "power", "baseline"),
         # Their volumes are recorded in it.
         all_ensembles(paths.ensembles_record),
         paths.summary(ROOT),
