@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
 VARIABLE = "MINIVESS_RESULTS"
 DEFAULT = Path("../results/demo")
-TABLES = ("runs", "params", "cases", "ensembles", "comparison", "champions", "baseline")
+TABLES = (
+    "runs",
+    "params",
+    "cases",
+    "ensembles",
+    "comparison",
+    "champions",
+    "baseline",
+    "calibration",
+    "coverage",
+)
 LOCK = "uv.lock"
 STATUSES = ("ok", "empty_prediction", "empty_reference", "both_empty")
 _ID = re.compile(r"10\.\d{4,9}/[^\s,;]+|\d{4}\.\d{4,5}")

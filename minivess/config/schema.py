@@ -304,6 +304,7 @@ class FiguresConfig(Section):
     fold_heatmap: HeatmapConfig = HeatmapConfig()
     training_curves: FigureConfig = FigureConfig()
     qualitative: FigureConfig = FigureConfig()
+    reliability: FigureConfig = FigureConfig()
 
 
 class Experiment(Section):

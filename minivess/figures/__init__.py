@@ -87,6 +87,15 @@ FIGURES: dict[str, FigureDefinition] = {
             ("cases",),
             "minivess.figures.qualitative:draw",
         ),
+        FigureDefinition(
+            "reliability",
+            "Reliability of the vessel probability on held-out cases, as the network gives it and "
+            "by each calibrator: part of the voxels in a bin of the probability that are vessel. "
+            "Thin: one case (mean over seeds); black: mean over cases with its bootstrap interval. "
+            "On the dashed line probabilities are right.",
+            ("reliability",),
+            "minivess.figures.reliability:draw",
+        ),
     )
 }
 

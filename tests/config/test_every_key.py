@@ -1254,6 +1254,19 @@ def draw(lab: Lab, figure: str, tables_of: Path, **overrides: Any) -> bytes:
         for name in ("train/loss", "selection/dice")
     ]
     tables.from_rows("history", rows).write_parquet(paths.table(root, "history"))
+    bins: list[dict[str, object]] = [
+        {
+            **run,
+            "case": "phantom_001",
+            "calibrator": "none",
+            "bin": 0,
+            "n_voxels": 9,
+            "probability": 0.5,
+            "observed": 0.4,
+        }
+        for run in runs
+    ]
+    tables.from_rows("reliability", bins).write_parquet(paths.table(root, "reliability"))
     for row in shown.filter(shown["metric"] == "dice").iter_rows(named=True):
         case = open_case(paths.preprocessed_case(root, row["case"]))
         mask = np.roll(np.asarray(case.label) > 0, 1, axis=0)

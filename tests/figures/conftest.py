@@ -69,6 +69,7 @@ def make_inputs(arms: Arms = TWO_ARMS, n_cases: int = 5, epochs: int = 4) -> Fig
             "comparison": compare.compare(table, FAST),
             "baseline": tables.from_rows("baseline", baseline),
             "history": tables.from_rows("history", history),
+            "reliability": tables.from_rows("reliability", reliability_rows(arms, n_cases)),
         },
         statistics=FAST,
         arms=arms,
@@ -76,6 +77,30 @@ def make_inputs(arms: Arms = TWO_ARMS, n_cases: int = 5, epochs: int = 4) -> Fig
             make_slice(case, arms) for case in qualitative_cases(table, "dice", arms[0])
         ),
     )
+
+
+def reliability_rows(arms: Arms, n_cases: int) -> list[dict[str, object]]:
+    """Overconfident cases; the calibrated ones are nearly right, and one bin is empty."""
+    return [
+        {
+            "experiment": "test",
+            "model": model,
+            "loss": loss,
+            "seed": 0,
+            "fold": case % 2,
+            "case": f"mv{case:02d}",
+            "calibrator": calibrator,
+            "bin": index,
+            "n_voxels": 0 if index == 3 else 100,
+            "probability": (index + 0.5) / 5,
+            "observed": min(1.0, (index + 0.5) / 5 * (0.7 if calibrator == "none" else 1.0))
+            - 0.01 * case / n_cases,
+        }
+        for model, loss in arms
+        for case in range(n_cases)
+        for calibrator in ("none", "temperature", "local_temperature", "isotonic")
+        for index in range(5)
+    ]
 
 
 def make_slice(case: str, arms: Arms) -> QualitativeCase:

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from minivess import output, paths, seeding
 from minivess.config.load import resolve, write_step_files
-from minivess.config.schema import FigureConfig
+from minivess.config.schema import FigureConfig, StatisticsConfig
 from minivess.figures import FIGURES, FigureInputs, make_figure
 from minivess.figures.qualitative import QualitativeCase, qualitative_cases
 from minivess.metrics import METRICS
 from minivess.statistics import champion, tables
 from minivess.statistics.compare import compare, summarise
+from minivess.statistics.coverage import coverage_table
 from minivess.statistics.summary import summary_json
 from minivess.types import RunKey
 
@@ -72,6 +74,31 @@ def case_rows(recipe: Recipe, run: RunKey, case: str, failed: bool) -> list[dict
     return rows
 
 
+def uncertainty_tables(runs: list[RunKey], recipe: Recipe) -> dict[str, pl.DataFrame]:
+    """Scores of two calibrators, bins, and conformal rows of which one alpha is out of reach."""
+    rows: dict[str, list[dict[str, object]]] = {"calibration": [], "reliability": []}
+    conformal: list[dict[str, object]] = []
+    for run in runs:
+        for index in range(run.fold, recipe.n_cases, 2):
+            named = {**run_columns(run), "case": f"phantom_{index + 1:03d}"}
+            for calibrator, nll in (("none", 0.5), ("isotonic", 0.25)):
+                scores = {"nll": nll, "brier": 0.1, "ece": 0.05, "fitted_on": "other"}
+                rows["calibration"].append({**named, "calibrator": calibrator, **scores})
+                place = {"bin": 0, "n_voxels": 9, "probability": 0.5, "observed": 0.4}
+                rows["reliability"].append({**named, "calibrator": calibrator, **place})
+            for alpha, status in ((0.1, "too_few_cases"), (0.5, "ok")):
+                about = {"alpha": alpha, "status": status, "n_calibration": 1, "n_needed": 1}
+                held = {"level": 2.0, "wrong_part": 0.125, "covered": index % 3 > 0, "size": 0.1}
+                if status != "ok":
+                    held = dict.fromkeys(held)  # type: ignore[assignment]
+                for method in ("threshold", "outer_margin", "inner_margin"):
+                    own = {**named, **about, **held, "method": method, "calibrated_on": "other"}
+                    conformal.append(own)
+    made = {name: tables.from_rows(name, values) for name, values in rows.items()}
+    table = tables.from_rows("conformal", conformal)
+    return {**made, "coverage": coverage_table(table, StatisticsConfig(bootstrap_resamples=49))}
+
+
 def qualitative_case(case: str, arms: Arms) -> QualitativeCase:
     reference = np.zeros((24, 16), dtype=bool)
     reference[4:20, 6:9] = True
@@ -113,6 +140,7 @@ def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
     ]
     made = {name: tables.from_rows(name, values) for name, values in rows.items()}
     made["ensembles"] = tables.empty("ensembles")
+    made |= uncertainty_tables(runs, recipe)
     made["summary"] = summarise(made["cases"], config.statistics)
     made["comparison"] = compare(made["cases"], config.statistics)
     _, chosen = champion.choose_all(made["cases"], config.statistics, arms)
