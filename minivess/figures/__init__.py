@@ -66,6 +66,14 @@ FIGURES: dict[str, FigureDefinition] = {
             "minivess.figures.paired_cases:draw",
         ),
         FigureDefinition(
+            "forest",
+            "Paired differences (first arm minus second) in the metrics of the analysis file: mean "
+            "over cases and its bootstrap interval. Grey: differences that mean nothing in "
+            "practice (ROPE), where the analysis file names one.",
+            ("summary", "comparison"),
+            "minivess.figures.forest:draw",
+        ),
+        FigureDefinition(
             "fold_heatmap",
             "Mean of the primary metric over the cases of each fold (values of several seeds are "
             "averaged per case first).",
