@@ -129,7 +129,7 @@ def interval(row: Mapping[str, Any]) -> str:
 def mean(arm: Mapping[str, Any], metric: str) -> str:
     """Mean of a metric in an arm of summary.json, with its interval and unit, for a sentence."""
     row = arm["metrics"][metric]
-    unit = "" if row["unit"] == "1" else "\u00a0µm"
+    unit = {"1": "", "um": "\u00a0µm", "um^3": "\u00a0µm³"}[row["unit"]]
     return f"{number(row['mean'])}{unit} {interval(row)}"
 
 
@@ -180,6 +180,17 @@ def arms_table(results: Results, metrics: Sequence[str]) -> str:
         rows.append([arm_name(results, arm), *shown])
     header = ["Arm", *(metric_label(metric) + _arrow(metric) for metric in metrics)]
     return pipe_table(header, rows, [3, *[2] * len(metrics)])
+
+
+def metrics_table(results: Results, metrics: Sequence[str]) -> str:
+    """Mean and interval of many metrics, one row per metric and one column per arm."""
+    rows = []
+    for metric in metrics:
+        cells = [arm["metrics"][metric] for arm in results.arms]
+        shown = [f"{number(cell['mean'])} {interval(cell)}" for cell in cells]
+        rows.append([metric_label(metric) + _arrow(metric), *shown])
+    header = ["Metric", *(arm_name(results, arm) for arm in results.arms)]
+    return pipe_table(header, rows, [3, *[2] * len(results.arms)])
 
 
 def status_table(results: Results) -> str:
@@ -254,11 +265,12 @@ def comparisons(results: Results, metric: str) -> list[dict[str, Any]]:
 
 
 def definitions_table(bibliography: Path) -> str:
-    """Unit, direction, definition, rule for empty masks and source of every metric."""
+    """Unit, range, direction, definition, rule for empty masks and source of every metric."""
     rows = [
         [
             definition.label,
-            definition.unit.replace("um", "µm"),
+            definition.unit.replace("um^3", "µm³").replace("um", "µm"),
+            definition.range,
             definition.better,
             definition.meaning,
             definition.empty_rule.replace(" um", " µm"),
@@ -266,8 +278,8 @@ def definitions_table(bibliography: Path) -> str:
         ]
         for definition in METRICS.values()
     ]
-    header = ["Metric", "Unit", "Better", "Definition", "Empty masks", "Source"]
-    return pipe_table(header, rows, [3, 2, 2, 6, 5, 4])
+    header = ["Metric", "Unit", "Range", "Better", "Definition", "Empty masks", "Source"]
+    return pipe_table(header, rows, [3, 2, 2, 2, 6, 5, 4])
 
 
 def runs_table(results: Results) -> str:

@@ -204,14 +204,20 @@ def metrics_page() -> str:
     """Every metric with definition, unit, direction, rule for empty masks and source."""
     from minivess.metrics import METRICS
 
-    header = ["Id", "Name", "Definition", "Unit", "Better", "Where a mask is empty", "Source"]
+    header = ["Id", "Name", "Definition", "Unit", "Range", "Better", "Where a mask is empty"]
+    header.append("Source")
     rows = [
-        [f"`{m.id}`", m.label, m.meaning, m.unit, m.better, m.empty_rule, m.source]
+        [f"`{m.id}`", m.label, m.meaning, m.unit, m.range, m.better, m.empty_rule, m.source]
         for m in METRICS.values()
     ]
     intro = (
         "Every metric is computed for every case, in physical units. A case whose prediction or "
-        "reference is empty has a value by the rule below, never none, and its `status` says so."
+        "reference is empty has a value by the rule below, never none, and its `status` says so. "
+        "Distances, lengths and radii use the spacing of the case. The diagonal is that of the "
+        "whole volume. The printed summary and the main table of the paper show "
+        + ", ".join(m.label for m in METRICS.values() if m.panel == "main")
+        + "; all others are in the tables `cases`, `metrics` and `summary` and in a table of the "
+        "paper. Arms are compared in the metrics of the plan (`statistics.plan`) only."
     )
     return page("Metrics", intro, table(header, rows))
 

@@ -244,7 +244,12 @@ class EvaluationConfig(Section):
     """Per-case metrics."""
 
     nsd_tolerance_um: Positive = Field(
-        2.0, description="tolerance of the normalised surface distance, in um"
+        2.0,
+        description="tolerance of the normalised surface distance, and half the width of the band "
+        "of the boundary ECE, in um",
+    )
+    junction_tolerance_um: Positive = Field(
+        5.0, description="largest offset of a junction that counts as found, in um"
     )
 
 

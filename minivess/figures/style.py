@@ -135,7 +135,8 @@ def metric_label(metric: str) -> str:
     ('MASD (µm)', 'Dice')
     """
     definition = METRICS[metric]
-    return f"{definition.label} (µm)" if definition.unit == "um" else definition.label
+    unit = {"1": "", "um": " (µm)", "um^3": " (µm³)"}[definition.unit]
+    return definition.label + unit
 
 
 def direction(metric: str, vertical: bool) -> str:

@@ -1,4 +1,4 @@
-"""Overlap of two masks, and the vessel fraction of one."""
+"""Overlap of two masks, and the volume that they fill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
-    from minivess.types import Array, BoolArray
+    from minivess.types import Array, BoolArray, Spacing
 
 
 def check_mask(mask: Array, name: str = "mask") -> None:
@@ -80,6 +80,61 @@ def dice(prediction: BoolArray, reference: BoolArray) -> float:
     return 2 * int(np.count_nonzero(prediction & reference)) / both
 
 
+def sensitivity(prediction: BoolArray, reference: BoolArray) -> float:
+    """Return the part of the reference's voxels that are predicted, between 0 and 1.
+
+    Both empty: 1; one empty: 0.
+
+    Raises:
+        TypeError, MinivessError: see `check_masks`.
+
+    Source: Metrics Reloaded, doi 10.1038/s41592-023-02151-z.
+
+    >>> import numpy as np
+    >>> prediction, reference = np.zeros((2, 4, 1, 1), dtype=bool)
+    >>> prediction[:1], reference[:] = True, True
+    >>> sensitivity(prediction, reference), precision(prediction, reference)
+    (0.25, 1.0)
+    """
+    check_masks(prediction, reference)
+    if not reference.any():
+        return 0.0 if prediction.any() else 1.0
+    return int(np.count_nonzero(prediction & reference)) / int(np.count_nonzero(reference))
+
+
+def precision(prediction: BoolArray, reference: BoolArray) -> float:
+    """Return the part of the predicted voxels that are in the reference, between 0 and 1.
+
+    Both empty: 1; one empty: 0.
+
+    Raises:
+        TypeError, MinivessError: see `check_masks`.
+
+    Source: Metrics Reloaded, doi 10.1038/s41592-023-02151-z.
+
+    >>> import numpy as np
+    >>> precision(np.ones((4, 1, 1), dtype=bool), np.arange(4).reshape(4, 1, 1) < 1)
+    0.25
+    """
+    return sensitivity(reference, prediction)
+
+
+def volume_error_um3(prediction: BoolArray, reference: BoolArray, spacing_um: Spacing) -> float:
+    """Return the absolute difference of the volumes of two masks in um^3.
+
+    Raises:
+        TypeError, MinivessError: see `check_masks`.
+
+    >>> import numpy as np
+    >>> mask = np.ones((2, 2, 2), dtype=bool)
+    >>> volume_error_um3(mask, ~mask, (3.0, 2.0, 1.0))
+    48.0
+    """
+    check_masks(prediction, reference)
+    difference = int(np.count_nonzero(prediction)) - int(np.count_nonzero(reference))
+    return abs(difference) * (spacing_um[0] * spacing_um[1] * spacing_um[2])
+
+
 def volume_fraction(mask: BoolArray) -> float:
     """Return the part of the voxels that are vessel, between 0 and 1.
 
@@ -112,3 +167,23 @@ def bounding_box(mask: BoolArray) -> tuple[slice, ...]:
             raise ValueError("an empty mask has no bounding box")
         slices.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return tuple(slices)
+
+
+def joint_box(prediction: BoolArray, reference: BoolArray) -> tuple[slice, ...]:
+    """Return the box of all vessel voxels of two masks and of the background that touches them.
+
+    All that depends on shapes, distances and neighbours is the same in it as in the whole volume.
+    Both masks empty: the first voxel.
+
+    >>> import numpy as np
+    >>> mask = np.arange(27).reshape(3, 3, 3) == 13
+    >>> joint_box(mask[:2], mask[:2])
+    (slice(0, 2, None), slice(0, 3, None), slice(0, 3, None))
+    """
+    union = prediction | reference
+    if not union.any():
+        return (slice(0, 1),) * union.ndim
+    return tuple(
+        slice(max(part.start - 1, 0), min(part.stop + 1, size))
+        for part, size in zip(bounding_box(union), union.shape, strict=True)
+    )

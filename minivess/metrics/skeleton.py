@@ -9,7 +9,7 @@ import numpy as np
 from minivess.metrics.overlap import bounding_box, check_mask, check_masks
 
 if TYPE_CHECKING:
-    from minivess.types import BoolArray
+    from minivess.types import Array, BoolArray
 
 
 def skeleton(mask: BoolArray) -> BoolArray:
@@ -31,9 +31,27 @@ def skeleton(mask: BoolArray) -> BoolArray:
     >>> int(skeleton(tube).sum(axis=(1, 2)).max()), bool(skeleton(tube)[4, 2, 2])
     (1, True)
     """
+    check_mask(mask)
+    return skeleton_of_components(mask, label_components(mask)[0])
+
+
+def label_components(mask: BoolArray) -> tuple[Array, int]:
+    """Return the number of the 26-connected component of each voxel, from 1, and how many.
+
+    >>> import numpy as np
+    >>> label_components(np.eye(2, dtype=bool)[..., np.newaxis])[1]
+    1
+    """
+    from scipy import ndimage
+
+    labels, n_components = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    return labels, int(n_components)
+
+
+def skeleton_of_components(mask: BoolArray, labels: Array) -> BoolArray:
+    """Return the skeleton of a mask whose components are known; see `skeleton`."""
     from skimage.morphology import skeletonize
 
-    check_mask(mask)
     result = np.zeros(mask.shape, dtype=np.bool_)
     if not mask.any():
         return result
@@ -43,16 +61,16 @@ def skeleton(mask: BoolArray) -> BoolArray:
     margin = np.pad(mask[box], 1)
     thinned: BoolArray = skeletonize(margin, method="lee")  # type: ignore[no-untyped-call]
     thinned = thinned[1:-1, 1:-1, 1:-1]
-    _restore_erased(thinned, mask[box])
+    _restore_erased(thinned, mask[box], labels[box])
     result[box] = thinned
     return result
 
 
-def _restore_erased(thinned: BoolArray, mask: BoolArray) -> None:
+def _restore_erased(thinned: BoolArray, mask: BoolArray, labels: Array) -> None:
     """Set, in place, one voxel of each 26-connected component that has none in `thinned`."""
     from scipy import ndimage
 
-    labels, n_components = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    n_components = int(labels.max())
     voxels_left = np.bincount(labels[thinned], minlength=n_components + 1)
     erased = np.flatnonzero(voxels_left[1:] == 0) + 1
     if erased.size == 0:
@@ -84,13 +102,20 @@ def cldice(prediction: BoolArray, reference: BoolArray) -> tuple[float, float, f
     (0.4, 1.0, 0.25)
     """
     check_masks(prediction, reference)
-    empty = (not prediction.any(), not reference.any())
+    return cldice_of_skeletons((prediction, skeleton(prediction)), (reference, skeleton(reference)))
+
+
+def cldice_of_skeletons(
+    prediction: tuple[BoolArray, BoolArray], reference: tuple[BoolArray, BoolArray]
+) -> tuple[float, float, float]:
+    """Return `cldice` of two masks, each given with its skeleton."""
+    empty = (not prediction[0].any(), not reference[0].any())
     if all(empty):
         return 1.0, 1.0, 1.0
     if any(empty):
         return 0.0, 0.0, 0.0
-    tprec = _part_inside(skeleton(prediction), reference)
-    tsens = _part_inside(skeleton(reference), prediction)
+    tprec = _part_inside(prediction[1], reference[0])
+    tsens = _part_inside(reference[1], prediction[0])
     if tprec + tsens == 0:
         return 0.0, 0.0, 0.0
     return 2 * tprec * tsens / (tprec + tsens), tprec, tsens

@@ -17,7 +17,7 @@ from minivess.statistics.resampling import METHODS
 if TYPE_CHECKING:
     from minivess.config.schema import StatisticsConfig
 
-MAIN_METRICS = ("dice", "cldice", "masd_um", "nsd", "hd95_um")
+MAIN_METRICS = tuple(metric.id for metric in METRICS.values() if metric.panel == "main")
 CORRECTIONS = {"holm": "Holm", "benjamini_hochberg": "Benjamini and Hochberg"}
 WIDTH = 100
 _NAME_WIDTH = 25

@@ -66,7 +66,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "case": (pl.String, "case"),
         "metric": (pl.String, "metric id"),
         "value": (pl.Float64, "value, by the documented rule where a mask is empty"),
-        "unit": (pl.String, "um, or 1 for ratios and counts"),
+        "unit": (pl.String, "um, um^3, or 1 for ratios and counts"),
         "status": (pl.String, "ok, empty_prediction, empty_reference or both_empty"),
     },
     "ensembles": {
@@ -96,7 +96,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "model": (pl.String, "name of the network in the experiment"),
         "loss": (pl.String, "name of the loss"),
         "metric": (pl.String, "metric id"),
-        "unit": (pl.String, "um, or 1"),
+        "unit": (pl.String, "um, um^3, or 1"),
         "n_cases": (pl.Int64, "cases; values of several seeds are averaged per case first"),
         "n_not_ok": (pl.Int64, "values whose status is not ok"),
         "mean": (pl.Float64, "mean over cases"),

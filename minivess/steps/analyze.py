@@ -43,7 +43,12 @@ def evaluate(root: Path, run: RunKey, case: str) -> None:
     prediction = read_volume(paths.prediction(folder, case)).array > 0
     reference = np.asarray(prepared.label) > 0
     values = evaluate_case(
-        prediction, reference, prepared.spacing_um, config.evaluation.nsd_tolerance_um
+        prediction,
+        reference,
+        read_volume(paths.probability(folder, case)).array,
+        prepared.spacing_um,
+        config.evaluation.nsd_tolerance_um,
+        config.evaluation.junction_tolerance_um,
     )
     table = tables.from_rows("cases", case_rows(config.name, run, case, values))
     output.write_parquet(table, paths.case_metrics(folder, case))

@@ -113,8 +113,14 @@ def _evaluate(work: FoldWork, key: RunKey, kind: str) -> list[dict[str, object]]
     for case in work.cases(work.fold.validation):
         prediction = read_volume(paths.prediction(folder, case.case)).array > 0
         reference = np.asarray(case.label) > 0
-        tolerance = config.evaluation.nsd_tolerance_um
-        values = evaluate_case(prediction, reference, case.spacing_um, tolerance)
+        values = evaluate_case(
+            prediction,
+            reference,
+            read_volume(paths.probability(folder, case.case)).array,
+            case.spacing_um,
+            config.evaluation.nsd_tolerance_um,
+            config.evaluation.junction_tolerance_um,
+        )
         rows += case_rows(config.name, key, case.case, values)
         scores.append(next(value.value for value in values if value.metric == "dice"))
     say(f"{key}: mean Dice {np.mean(scores):.4g} over {len(scores)} cases")

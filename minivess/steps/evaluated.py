@@ -129,8 +129,10 @@ def evaluate_arm(
         values = evaluate_case(
             mask,
             np.asarray(case.label) > 0,
+            probability,
             case.spacing_um,
             experiment.evaluation.nsd_tolerance_um,
+            experiment.evaluation.junction_tolerance_um,
         )
         about = {"experiment": experiment.name, "set": cases.name, "case": name}
         about |= {"model": runs[0].model, "loss": runs[0].loss}

@@ -962,6 +962,24 @@ def ensembles_uncertainty_maps(lab: Lab) -> None:
         assert len(list(folder.glob("mean/seed0/predictions/*.nii.gz"))) == 2 * (2 + count)
 
 
+def evaluation_junction_tolerance_um(lab: Lab) -> None:
+    scores = []
+    for tolerance in (0.5, 100):
+        root = lab.root(junction_tolerance_um=tolerance)
+        case = open_case(paths.preprocessed_case(root, "phantom_001"))
+        fork = np.zeros(case.label.shape, dtype=bool)
+        middle = [size // 2 for size in fork.shape]
+        fork[1:-1, middle[1], middle[2]] = True
+        fork[middle[0], 1 : middle[1], middle[2]] = True
+        np.save(paths.preprocessed_case(root, case.case) / "label.npy", fork.astype(np.uint8))
+        mask = np.roll(fork, 2, axis=0)
+        write_prediction(paths.run_folder(root, RUN), case, mask.astype(np.float32), mask)
+        analyze.evaluate(root, RUN, "phantom_001")
+        table = tables.read("cases", paths.case_metrics(paths.run_folder(root, RUN), case.case))
+        scores.append(table.filter(table["metric"] == "junction_f1")["value"].item())
+    assert scores == [0, 1]
+
+
 # statistics
 
 
@@ -1376,6 +1394,7 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("ensembles", "swag_samples"): ensembles_swag_samples,
     ("ensembles", "uncertainty_maps"): ensembles_uncertainty_maps,
     ("statistics", "plan"): statistics_plan,
+    ("evaluation", "junction_tolerance_um"): evaluation_junction_tolerance_um,
     ("statistics", "bootstrap_resamples"): statistics_bootstrap_resamples,
     ("statistics", "permutation_resamples"): statistics_permutation_resamples,
     ("statistics", "statistics_seed"): statistics_seed,

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from minivess.errors import MinivessError
-from minivess.metrics.overlap import bounding_box, check_mask, dice, volume_fraction
+from minivess.metrics.overlap import (
+    bounding_box,
+    check_mask,
+    dice,
+    joint_box,
+    precision,
+    sensitivity,
+    volume_error_um3,
+    volume_fraction,
+)
 from minivess.types import BoolArray
 
 masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5))
@@ -93,3 +102,38 @@ def test_shapes_are_checked_rather_than_broadcast() -> None:
         with pytest.raises(MinivessError) as caught:
             volume_fraction(np.ones(shape, dtype=bool))
         assert caught.value.code == "MV-DATA-003"
+
+
+@settings(deadline=None)
+@given(pairs())
+def test_sensitivity_and_precision_are_scikit_learns(pair: tuple[BoolArray, BoolArray]) -> None:
+    from sklearn.metrics import precision_score, recall_score
+
+    prediction, reference = pair
+    found, expected = prediction.ravel(), reference.ravel()
+    if expected.any():
+        assert sensitivity(prediction, reference) == pytest.approx(recall_score(expected, found))
+    if found.any():
+        value = precision(prediction, reference)
+        assert value == pytest.approx(precision_score(expected, found))
+
+
+def test_sensitivity_and_precision_with_empty_masks_follow_the_rule() -> None:
+    empty, full = np.zeros((2, 2, 2), dtype=bool), np.ones((2, 2, 2), dtype=bool)
+    for metric in (sensitivity, precision):
+        assert metric(empty, empty) == 1
+        assert metric(empty, full) == metric(full, empty) == 0
+
+
+def test_volume_error_is_in_cubic_micrometres() -> None:
+    mask = np.zeros((4, 4, 4), dtype=bool)
+    mask[:2] = True
+    assert volume_error_um3(mask, ~mask, (3.0, 2.0, 1.0)) == 0
+    assert volume_error_um3(mask, mask[::-1] & mask, (3.0, 2.0, 1.0)) == 32 * 6
+
+
+def test_the_joint_box_has_a_margin_within_the_volume() -> None:
+    prediction, reference = np.zeros((2, 8, 8, 4), dtype=bool)
+    prediction[3, 2, 0], reference[4, 2, 3] = True, True
+    assert joint_box(prediction, reference) == (slice(2, 6), slice(1, 4), slice(0, 4))
+    assert joint_box(reference & prediction, reference & prediction) == (slice(0, 1),) * 3

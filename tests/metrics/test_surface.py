@@ -14,10 +14,12 @@ from scipy.spatial.distance import cdist
 from minivess.errors import MinivessError
 from minivess.metrics.surface import (
     SurfaceDistances,
+    assd_um,
     boundary,
     check_spacing,
     diagonal_um,
     hd95_um,
+    hd_um,
     masd_um,
     nsd,
     surface_distances,
@@ -208,3 +210,34 @@ def test_spacing_must_be_three_positive_numbers(spacing_um: Spacing) -> None:
         with pytest.raises(MinivessError) as caught:
             call()
         assert caught.value.code == "MV-DATA-009"
+
+
+def test_hausdorff_distance_is_scipys_and_assd_monais() -> None:
+    import torch
+    from monai.metrics.surface_distance import compute_average_surface_distance
+    from scipy.spatial.distance import directed_hausdorff
+
+    spacing_um = (3.0, 2.0, 1.0)
+    rng = generator(0, "test-hausdorff")
+    for _ in range(5):
+        masks = [ndimage.gaussian_filter(rng.normal(size=(14, 12, 9)), 1) > 0.2 for _ in range(2)]
+        distances = surface_distances(masks[0], masks[1], spacing_um)
+        a, b = (np.argwhere(boundary(mask)) * spacing_um for mask in masks)
+        expected = max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0])
+        assert hd_um(distances) == pytest.approx(expected)
+        channels = [torch.from_numpy(mask)[None, None].float() for mask in masks]
+        monai = compute_average_surface_distance(
+            *channels, include_background=True, symmetric=True, spacing=spacing_um
+        )
+        assert assd_um(distances) == pytest.approx(float(monai), rel=1e-6)
+
+
+def test_distances_are_those_of_a_distance_transform() -> None:
+    spacing_um = (3.0, 2.0, 1.0)
+    rng = generator(0, "test-distance-transform")
+    masks = [ndimage.gaussian_filter(rng.normal(size=(20, 16, 9)), 1) > 0.2 for _ in range(2)]
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
+    distances = surface_distances(masks[0], masks[1], spacing_um)
+    for found, target, source in zip(distances.directed, edges[::-1], edges, strict=True):
+        expected = ndimage.distance_transform_edt(~target, sampling=spacing_um)[source]
+        assert np.allclose(found, expected, rtol=1e-14)

@@ -8,7 +8,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from minivess.errors import MinivessError
-from minivess.metrics.topology import betti_errors, betti_numbers
+from minivess.metrics.topology import (
+    betti_errors,
+    betti_numbers,
+    euler_characteristic,
+    topology_values,
+)
 from minivess.seeding import generator
 from minivess.types import BoolArray
 
@@ -88,6 +93,22 @@ def test_a_ring_that_leaves_the_volume_is_open_there() -> None:
 @given(masks)
 def test_equal_to_persistent_homology(mask: BoolArray) -> None:
     assert betti_numbers(mask) == gudhi_betti_numbers(mask)
+
+
+@settings(deadline=None, max_examples=200)
+@given(masks)
+def test_euler_characteristic_is_scikit_images(mask: BoolArray) -> None:
+    from skimage.measure import euler_number
+
+    expected = euler_number(np.pad(mask, 1), connectivity=3)  # type: ignore[no-untyped-call]
+    assert euler_characteristic(mask) == expected
+
+
+def test_values_of_both_masks_and_their_differences() -> None:
+    values = topology_values(betti_numbers(torus_surface()), betti_numbers(two_tubes()))
+    assert [values[name] for name in ("betti0", "betti1", "betti2", "euler")] == [1, 2, 1, 0]
+    errors = [values[f"{name}_error"] for name in ("betti0", "betti1", "betti2", "euler")]
+    assert errors == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.9])

@@ -34,6 +34,7 @@ rule evaluate:
     input:
         paths.step_config(ROOT, "evaluate"),
         paths.prediction(RUN, "{case}"),
+        paths.probability(RUN, "{case}"),
         prepared("{case}"),
     output:
         paths.case_metrics(RUN, "{case}"),
