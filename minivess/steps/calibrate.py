@@ -122,7 +122,8 @@ def _scored(
     import numpy as np
 
     from minivess import calibration
-    from minivess.statistics.reliability import calibration_scores, reliability_bins
+    from minivess.metrics.calibration import brier, nll
+    from minivess.statistics.reliability import calibration_error, reliability_bins
 
     scores: list[dict[str, object]] = []
     bin_rows: list[dict[str, object]] = []
@@ -130,7 +131,11 @@ def _scored(
     for name in (calibration.UNCALIBRATED, *config.methods):
         calibrated = calibration.apply(name, fitted.get(name, {}), probability, image)
         bins = reliability_bins(calibrated, reference, config.reliability_bins)
-        values = vars(calibration_scores(calibrated, reference, bins))
+        values = {
+            "nll": nll(calibrated, reference),
+            "brier": brier(calibrated, reference),
+            "ece": calibration_error(bins),
+        }
         rounded = {key: round(value, DECIMALS) for key, value in values.items()}
         scores.append({"calibrator": name, **rounded})
         bin_rows += [
