@@ -307,6 +307,7 @@ class FiguresConfig(Section):
     loss_comparison: FigureConfig = FigureConfig()
     paired_cases: FigureConfig = FigureConfig()
     forest: FigureConfig = FigureConfig()
+    critical_difference: FigureConfig = FigureConfig()
     fold_heatmap: HeatmapConfig = HeatmapConfig()
     training_curves: FigureConfig = FigureConfig()
     qualitative: FigureConfig = FigureConfig()

@@ -74,6 +74,15 @@ FIGURES: dict[str, FigureDefinition] = {
             "minivess.figures.forest:draw",
         ),
         FigureDefinition(
+            "critical_difference",
+            "Mean ranks of the arms in the primary metric over the cases that all have; 1 is best. "
+            "A black bar joins arms whose mean ranks differ by less than Nemenyi's critical "
+            "difference (CD). It takes cases as independent, and counts only where Friedman's test "
+            "finds that arms differ.",
+            ("ranks",),
+            "minivess.figures.critical_difference:draw",
+        ),
+        FigureDefinition(
             "fold_heatmap",
             "Mean of the primary metric over the cases of each fold (values of several seeds are "
             "averaged per case first).",

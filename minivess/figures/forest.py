@@ -26,7 +26,8 @@ _FRAME_MM = 26.0
 def draw(inputs: FigureInputs, config: FigureConfig) -> Figure:
     """One row per comparison, names once at the left; the band is the ROPE."""
     table = inputs.tables["comparison"]
-    names = arm_names(inputs.arms or arms_of(inputs.tables["summary"]))
+    # Ensembles are compared too, and are no arms of the configuration.
+    names = arm_names(list(dict.fromkeys([*inputs.arms, *arms_of(inputs.tables["summary"])])))
     keys = ["model_a", "loss_a", "model_b", "loss_b"]
     pairs = table.select(keys).unique(maintain_order=True).rows()
     labels = [

@@ -1057,7 +1057,7 @@ def analysis_primary_metric(lab: Lab) -> None:
         numbers = json.loads(paths.summary(root).read_text(encoding="utf-8"))
         assert numbers["primary_metric"] == metric
         assert label in paths.summary_text(root).read_text(encoding="utf-8")
-        for figure in ("paired_cases", "fold_heatmap", "qualitative"):
+        for figure in ("paired_cases", "critical_difference", "fold_heatmap", "qualitative"):
             drawn = draw(lab, figure, root, statistics__plan=str(file))
             shown.setdefault(figure, []).append(drawn)
     assert all(first != second for first, second in shown.values())

@@ -13,6 +13,7 @@ from minivess.figures import FigureInputs
 from minivess.figures.qualitative import QualitativeCase, qualitative_cases
 from minivess.metrics import METRICS
 from minivess.statistics import compare, tables
+from minivess.statistics.ranks import rank_arms
 from minivess.statistics.summary import MAIN_METRICS
 
 type Arms = tuple[tuple[str, str], ...]
@@ -69,6 +70,7 @@ def make_inputs(arms: Arms = TWO_ARMS, n_cases: int = 5, epochs: int = 4) -> Fig
             "comparison": compare.compare(table, FAST),
             "baseline": tables.from_rows("baseline", baseline),
             "history": tables.from_rows("history", history),
+            "ranks": rank_arms(table, FAST),
             "reliability": tables.from_rows("reliability", reliability_rows(arms, n_cases)),
         },
         statistics=FAST,
