@@ -35,6 +35,8 @@ TABLES = (
     "cases",
     "ensembles",
     "comparison",
+    "ranks",
+    "power",
     "champions",
     "baseline",
     "calibration",

@@ -9,6 +9,8 @@ from minivess.figures.style import metric_label
 from minivess.paper import Results, arm_names, comparisons, pipe_table, signed
 from minivess.statistics.summary import number, p_number
 
+DETECTABLE = ("sd_difference", "least_dz", "least_difference")
+
 
 def between(row: Mapping[str, Any], value: str) -> str:
     """A value of a row with its interval, signed.
@@ -60,3 +62,44 @@ def effects_table(results: Results) -> str:
         rows.append(["none", "the experiment has one arm", "", "", "", ""])
     header = ["Metric", "Arms", "$d_z$", "Rank-biserial", "*p* (Wilcoxon)", "below / ROPE / above"]
     return pipe_table(header, rows, [2, 5, 4, 4, 2, 4])
+
+
+def ranks_table(results: Results) -> str:
+    """Place of each arm in each metric of the analysis file and its stability, best first."""
+    names = arm_names(results)
+    rows = [
+        [
+            metric_label(metric),
+            names[row["model"], row["loss"]],
+            f"{row['rank']} ({row['rank_low']} to {row['rank_high']})",
+            number(row["first"]),
+            f"{row['mean_rank']:.2f}",
+            f"{row['critical_difference']:.2f}",
+            "none" if row["friedman_p"] is None else p_number(row["friedman_p"]),
+        ]
+        for metric in results.config.statistics.plan.metrics
+        for row in results.tables["ranks"].filter(metric=metric).sort("rank").to_dicts()
+    ]
+    if not rows:
+        rows.append(["none", "ranks need two arms with two cases in common", *[""] * 5])
+    header = ["Metric", "Arm", "Place", "First", "Mean rank", "CD", "*p* (Friedman)"]
+    return pipe_table(header, rows, [2, 4, 2, 1, 2, 1, 2])
+
+
+def power_table(results: Results) -> str:
+    """The least difference that each comparison could have found, a row each."""
+    rows = [
+        [
+            metric_label(metric),
+            pair_name(results, row),
+            str(row["n_cases"]),
+            f"{row['alpha']:.3g}",
+            *("none" if row[name] is None else number(row[name]) for name in DETECTABLE),
+        ]
+        for metric in results.config.statistics.plan.metrics
+        for row in results.tables["power"].filter(metric=metric).to_dicts()
+    ]
+    if not rows:
+        rows.append(["none", "the experiment has one arm", *[""] * 5])
+    header = ["Metric", "Arms", "Cases", "Level", "SD", "Least $d_z$", "Least difference"]
+    return pipe_table(header, rows, [2, 5, 1, 1, 2, 2, 2])

@@ -101,6 +101,25 @@ def test_effects_table_is_the_table_comparison(root: Path, text: str) -> None:
         assert inside in shown[5]
 
 
+def test_ranks_and_power_are_their_tables(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-ranks")
+    table = pl.read_parquet(paths.table(root, "ranks"))
+    assert len(rows) == table.height == 5 * 4
+    first = table.filter(metric="dice").sort("rank").row(0, named=True)
+    assert rows[0][:2] == ["Dice", f"`{first['loss']}`"]
+    assert rows[0][2] == f"{first['rank']} ({first['rank_low']} to {first['rank_high']})"
+    mean_rank = f"{first['mean_rank']:.2f}"
+    assert rows[0][3:5] == [number(first["first"]), mean_rank]
+    assert rows[0][6] == p_number(first["friedman_p"])
+    _, *rows = table_rows(text, "tbl-power")
+    table = pl.read_parquet(paths.table(root, "power"))
+    assert len(rows) == table.height == 5 * 6
+    pair = table.filter(metric="dice").row(0, named=True)
+    assert rows[0][1] == f"`{pair['loss_a']}` − `{pair['loss_b']}`"
+    values = [number(pair[name]) for name in ("sd_difference", "least_dz", "least_difference")]
+    assert rows[0][2:] == [str(pair["n_cases"]), f"{pair['alpha']:.3g}", *values]
+
+
 def test_the_analysis_file_is_named_with_its_digest(text: str) -> None:
     digest = provenance.file_sha256(PLANS / "default.yaml")
     assert f"analysis file `default`, whose SHA-256 is `{digest}`" in section(text, "Methods")
@@ -210,8 +229,9 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     folder = read_manuscript(experiment_of(overrides=overrides, failed=0))
     text = (folder / "index.qmd").read_text(encoding="utf-8")
     assert "nothing to compare it with" in section(text, "Results")
-    for label in ("tbl-comparison", "tbl-effects"):
+    for label in ("tbl-comparison", "tbl-effects", "tbl-power"):
         assert table_rows(text, label)[1][:2] == ["none", "the experiment has one arm"]
+    assert "| none | ranks need two arms" in text
     assert "synthetic" not in text
     assert "@poon2023" in section(text, "Data")
     assert "Cases left out by name: 1." in section(text, "Data")
