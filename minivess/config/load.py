@@ -276,7 +276,12 @@ def _validated(values: Mapping[str, Any], where: str) -> Experiment:
 
 def as_yaml(values: Mapping[str, Any]) -> str:
     """Canonical YAML text: sorted keys, so that equal configs are equal bytes."""
-    return str(yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True, width=100))
+    texts = (
+        str(yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=readable, width=100))
+        for readable in (True, False)
+    )
+    # The next-line character is the one that PyYAML writes as it is and reads as a blank.
+    return next(text for text in texts if "\x85" not in text)
 
 
 def digest(text: str) -> str:

@@ -520,6 +520,12 @@ def test_a_resolved_experiment_resolves_to_itself(values: dict[str, Any]) -> Non
     assert as_yaml(through_yaml) == as_yaml(dump)
 
 
+@pytest.mark.parametrize("text", ["Gefäß µ", "a\x85b", "\u2028", "\ufeff"])
+def test_unusual_characters_survive_as_yaml(text: str) -> None:
+    assert yaml.safe_load(as_yaml({"exclude": [text]})) == {"exclude": [text]}
+    assert ("ä" in as_yaml({"exclude": [text]})) == ("ä" in text)
+
+
 def test_the_text_of_equal_configs_is_equal_and_of_others_not() -> None:
     first, second = as_yaml({"a": 1, "b": [2.5, "µ"]}), as_yaml({"b": [2.5, "µ"], "a": 1})
     assert first == second
