@@ -63,7 +63,7 @@ check: _environment
     uv run --no-sync mypy
     uv run --no-sync lint-imports
 
-# Run a benchmark: just bench coverage [--splits 200]
+# Run a benchmark: just bench coverage [--splits 200], just bench metrics [--mask FILE] [--write]
 bench name *args: _environment
     @name="$1"; shift; uv run --no-sync python "benchmarks/$name.py" "$@"
 
