@@ -28,8 +28,9 @@ def hard_l1_ace(probability: torch.Tensor, target: torch.Tensor, bins: int) -> t
     Reliability in Image Segmentation, arXiv:2403.06759 (hL1-ACE).
 
     >>> import torch
-    >>> hard_l1_ace(torch.tensor([[[0.2, 0.8]]]), torch.tensor([[[0.0, 1.0]]]), bins=2).item()
-    0.20000000298023224
+    >>> chances, truth = torch.tensor([[[0.2, 0.8]]]), torch.tensor([[[0.0, 1.0]]])
+    >>> round(hard_l1_ace(chances, truth, bins=2).item(), 4)
+    0.2
     """
     import torch
 

@@ -141,7 +141,9 @@ def test_another_analysis_file_only_repeats_the_statistics(copied: Workbench) ->
     text = default.read_text(encoding="utf-8").replace("alpha: 0.05", "alpha: 0.01")
     (copied.folder / "strict.yaml").write_text(text, encoding="utf-8")
     copied.write_config(statistics={**TINY["statistics"], "plan": "strict.yaml"})
-    assert copied.planned() == {"compare", "champion", "figure", "digests", "report"}
+    # Intervals of the coverage are at the file's alpha too.
+    expected = {"compare", "coverage", "champion", "figure", "digests", "report"}
+    assert copied.planned() == expected
 
 
 def test_code_of_a_figure_remakes_only_that_figure(own_project: Workbench) -> None:
