@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 # Ensembles over the seeds of an arm: one member per seed.
 SEED_KINDS = ("mean", "vote", "uniform_soup", "greedy_soup")
-# Ensembles within one training, of each seed on its own.
-RUN_KINDS = ("mc_dropout", "swa", "swag", "snapshot")
+# Ensembles whose members have probabilities of their own, and so entropies.
 MAPPED_KINDS = ("mean", "mc_dropout", "swag", "snapshot")
 UNCERTAINTY_MAPS = ("entropy", "expected_entropy", "mutual_information")
 EnsembleKind = Literal[

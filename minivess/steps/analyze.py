@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minivess import output, paths
 from minivess.config.load import load_step
 from minivess.logs import say
+from minivess.steps.runs import experiment_runs
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
     from minivess.config.plan import AnalysisPlan
     from minivess.config.schema import Experiment
-
-
-def experiment_runs(root: Path) -> list[RunKey]:
-    """Every run of an experiment, from its resolved config and its folds."""
-    from minivess.data.folds import read_folds
-
-    config = load_step(paths.step_config(root, "experiment"))
-    return config.runs(len(read_folds(paths.folds(root)).folds))
 
 
 def evaluate(root: Path, run: RunKey, case: str) -> None:

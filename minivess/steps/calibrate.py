@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from minivess import output, paths
 from minivess.config.load import load_step
 from minivess.errors import MinivessError
 from minivess.logs import say
+from minivess.steps.runs import experiment_runs
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def coverage(root: Path) -> None:
     from minivess.statistics import tables
     from minivess.statistics.coverage import coverage_table
 
-    folders = [paths.run_folder(root, run) for run in _runs(root)]
+    folders = [paths.run_folder(root, run) for run in experiment_runs(root)]
     for name in TABLES:
         parts = [tables.read(name, paths.run_table(folder, name)) for folder in folders]
         joined = tables.from_rows(name, pl.concat(parts).to_dicts())
@@ -222,7 +222,7 @@ def conformal_masks(root: Path, alpha: float, target: Path | None) -> tuple[pl.D
     folder = target or root / "conformal" / f"alpha{alpha:g}"
     folds = read_folds(paths.folds(root)).folds
     rows: list[dict[str, object]] = []
-    for run in _runs(root):
+    for run in experiment_runs(root):
         fold, place = folds[run.fold], paths.run_folder(root, run)
         held_out = [_families(*found) for found in _predicted(root, place, fold.validation)]
         fitted = (*fold.train, *fold.selection)
@@ -236,13 +236,6 @@ def conformal_masks(root: Path, alpha: float, target: Path | None) -> tuple[pl.D
     output.write_parquet(table, folder / "conformal.parquet")
     output.write_parquet(summary, folder / "coverage.parquet")
     return summary, folder
-
-
-def _runs(root: Path) -> list[RunKey]:
-    from minivess.data.folds import read_folds
-
-    config = load_step(paths.step_config(root, "experiment"))
-    return config.runs(len(read_folds(paths.folds(root)).folds))
 
 
 def _check_pairs(pairs: Sequence[tuple[Sequence[Any], Any]], alpha: float, run: RunKey) -> None:
@@ -270,21 +263,3 @@ def _write_masks(
         }
         for name, array in masks.items():
             write_volume(array, folder / str(run) / f"{case}_{name}.nii.gz", prepared.geometry)
-
-
-def read_calibrators(run: Path) -> dict[str, Any]:
-    """calibrators.json of a run: the cases it was fitted on and the parameters of each calibrator.
-
-    Raises:
-        MinivessError: MV-STATE-002 it has not been calibrated.
-    """
-    path = paths.calibrators(run)
-    if not path.exists():
-        raise MinivessError(
-            "MV-STATE-002",
-            what="the run has not been calibrated",
-            where=str(path),
-            fix="run minivess calibrate for it, or the whole experiment",
-        )
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record

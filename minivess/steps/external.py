@@ -11,7 +11,6 @@ from minivess import output, paths, provenance
 from minivess.config.load import load_step
 from minivess.config.schema import DataConfig
 from minivess.logs import say
-from minivess.steps.analyze import experiment_runs
 from minivess.steps.champion import read_champions
 from minivess.steps.evaluated import (
     CaseSet,
@@ -21,6 +20,7 @@ from minivess.steps.evaluated import (
     result_lines,
     write_result,
 )
+from minivess.steps.runs import experiment_runs
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,8 +13,8 @@ from minivess.config.load import load_step
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError
 from minivess.logs import say
-from minivess.steps.analyze import experiment_runs
 from minivess.steps.champion import read_champions
+from minivess.steps.runs import experiment_runs
 from minivess.types import RunKey
 
 UNLOCK, EVALUATE = "unlock-test", "test-evaluate"

@@ -1164,7 +1164,7 @@ def calibrated(lab: Lab, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> P
 
 def calibrators(lab: Lab, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> dict[str, Any]:
     root = calibrated(lab, monkeypatch, **overrides)
-    record = calibrate.read_calibrators(paths.run_folder(root, RUN))
+    record = json.loads(paths.calibrators(paths.run_folder(root, RUN)).read_bytes())
     fitted = record["calibrators"]
     assert isinstance(fitted, dict)
     return fitted
@@ -1177,7 +1177,9 @@ def run_table(root: Path, name: str) -> pl.DataFrame:
 def calibration_methods(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for methods in (["isotonic"], ["temperature", "isotonic"]):
         root = calibrated(lab, monkeypatch, methods=methods)
-        found = calibrate.read_calibrators(paths.run_folder(root, RUN))["calibrators"]
+        found = json.loads(paths.calibrators(paths.run_folder(root, RUN)).read_bytes())[
+            "calibrators"
+        ]
         assert set(found) == set(methods)
         for name in ("calibration", "reliability"):
             assert set(run_table(root, name)["calibrator"]) == {"none", *methods}
