@@ -43,6 +43,19 @@ class SourceVolume:
     unit: Unit | None
 
 
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A volume of which it is known where it lies.
+
+    Attributes:
+        array: (x, y, z) in the stored dtype, native byte order.
+        geometry: its grid, with the spacing that counts.
+    """
+
+    array: Array
+    geometry: Geometry
+
+
 def not_three_dimensional(path: Path, found: str, fix: str = "") -> MinivessError:
     """The error for a volume with other axes than (x, y, z)."""
     return MinivessError(
