@@ -139,7 +139,8 @@ def _section_table(section: Any, keys: Iterable[str]) -> str:
 def config_page() -> str:
     """Every section and key, and the presets."""
     from minivess.config import schema, stores
-    from minivess.config.load import keys, preset_values
+    from minivess.config.keys import keys
+    from minivess.config.load import preset_values
 
     grouped: dict[str, tuple[Any, list[str]]] = {}
     for group, key, section in keys():

@@ -16,13 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minivess import paths
-from minivess.config.schema import (
-    Experiment,
-    InferenceConfig,
-    LossConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from minivess.config.models import ModelConfig
+from minivess.config.schema import Experiment, InferenceConfig
+from minivess.config.training import LossConfig, TrainingConfig
 from minivess.types import Shape
 from minivess.workflow import Plan, gpu_count
 

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from minivess import reference
 from minivess.cli import app
-from minivess.config.load import keys
+from minivess.config.keys import keys
 from minivess.config.schema import Experiment
 from minivess.config.stores import SECTIONS
 from minivess.data.validate import PROBLEM_COLUMNS

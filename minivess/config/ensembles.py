@@ -11,7 +11,8 @@ from minivess.config.section import Section, distinct
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
-    from minivess.config.schema import Experiment, TrainingConfig
+    from minivess.config.schema import Experiment
+    from minivess.config.training import TrainingConfig
 
 # Ensembles over the seeds of an arm: one member per seed.
 SEED_KINDS = ("mean", "vote", "uniform_soup", "greedy_soup")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hydra_zen import ZenStore, builds
 
-from minivess.config import calibration, ensembles, schema
+from minivess.config import calibration, ensembles, models, schema, training
 from minivess.config.section import Section
 
 DEFAULT = "default"
@@ -21,9 +21,9 @@ SECTIONS: dict[str, type[Section]] = {
     "folds": schema.FoldsConfig,
     "patches": schema.PatchConfig,
     "augment": schema.AugmentConfig,
-    "model": schema.ModelConfig,
-    "loss": schema.LossConfig,
-    "training": schema.TrainingConfig,
+    "model": models.ModelConfig,
+    "loss": training.LossConfig,
+    "training": training.TrainingConfig,
     "compute": schema.ComputeConfig,
     "inference": schema.InferenceConfig,
     "evaluation": schema.EvaluationConfig,
@@ -47,14 +47,14 @@ store(
     name="cpu",
 )
 store(
-    schema.TrainingConfig,
+    training.TrainingConfig,
     epochs=10,
     learning_rate=3e-3,
     selection_every=5,
     group="training",
     name="cpu",
 )
-store(schema.ModelConfig, filters=(8, 16, 32), group="model", name="dynunet_small")
+store(models.ModelConfig, filters=(8, 16, 32), group="model", name="dynunet_small")
 store(schema.AugmentConfig, affine_probability=0.0, group="augment", name="light")
 store(
     schema.AugmentConfig,

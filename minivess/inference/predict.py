@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minivess import paths
-from minivess.config.schema import ComputeConfig, InferenceConfig, ModelConfig
+from minivess.config.models import ModelConfig
+from minivess.config.schema import ComputeConfig, InferenceConfig
 from minivess.data.preprocess import PreparedCase
 from minivess.data.volume import write_volume
 from minivess.errors import MinivessError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import LossConfig
+from minivess.config.training import LossConfig
 from minivess.errors import MinivessError, nearest
 from minivess.losses.boundary import boundary, generalized_dice_boundary, hausdorff_dt
 from minivess.losses.calibration import dice_ce_hl1ace

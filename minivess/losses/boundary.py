@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import LossConfig
+from minivess.config.training import LossConfig
 from minivess.losses.regions import both_channels, generalized_dice
 from minivess.monai_import import import_monai
 

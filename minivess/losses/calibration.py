@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import LossConfig
+from minivess.config.training import LossConfig
 from minivess.losses.overlap import dice_ce
 
 if TYPE_CHECKING:

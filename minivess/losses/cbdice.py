@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import LossConfig
+from minivess.config.training import LossConfig
 from minivess.losses.cldice import soft_cldice, soft_skeleton
 from minivess.losses.overlap import dice_ce
 

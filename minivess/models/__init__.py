@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minivess.config.schema import ModelConfig
+from minivess.config.models import ModelConfig
 from minivess.errors import MinivessError, nearest
 from minivess.models.adapter import ModelAdapter
 from minivess.models.dynunet import DynUNetAdapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import ModelConfig
+from minivess.config.models import ModelConfig
 from minivess.types import Shape, Spacing
 
 if TYPE_CHECKING:

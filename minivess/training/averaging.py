@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import TrainingConfig
+from minivess.config.training import TrainingConfig
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,8 @@ import yaml
 
 from minivess import paths, provenance
 from minivess.config.ensembles import EnsemblesConfig
-from minivess.config.load import keys, load_step, resolve, write_step_files
+from minivess.config.keys import keys
+from minivess.config.load import load_step, resolve, write_step_files
 from minivess.config.schema import DataConfig, Experiment, FiguresConfig
 from minivess.data.augment import training_patch
 from minivess.data.folds import read_folds

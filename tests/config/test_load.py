@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 from minivess.config import load, stores
 from minivess.config.analysis import read_plan
 from minivess.config.files import read_yaml
+from minivess.config.keys import check_keys, keys, sections_of
 from minivess.config.load import (
     STEP_SECTIONS,
     as_yaml,
-    check_keys,
     digest,
     experiment_names,
-    keys,
     load_step,
     resolve,
     resolve_mapping,
-    sections_of,
     step_values,
     write_step_files,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from minivess.config.load import keys
+from minivess.config.keys import keys
 from minivess.config.schema import (
     ComputeConfig,
     DataConfig,
