@@ -15,7 +15,7 @@ CODES: dict[str, str] = {
     "MV-CONFIG-002": "config value of the wrong type or outside its range",
     "MV-CONFIG-003": "unknown experiment, model, loss, metric or figure",
     "MV-CONFIG-004": "config values that contradict each other",
-    "MV-CONFIG-005": "config file that is not valid YAML",
+    "MV-CONFIG-005": "config file that is not valid YAML or TOML",
     "MV-DATA-001": "file missing",
     "MV-DATA-002": "file cannot be read: truncated, corrupt or not of the format its name says",
     "MV-DATA-003": "volume is not three-dimensional",

@@ -326,6 +326,36 @@ def glossary_page() -> str:
     return page("Glossary", "The words that code, tables and pages use, each for one thing.", lines)
 
 
+def settings_page() -> str:
+    """Every deployment setting: type, bounds and value in each environment."""
+    from dataclasses import fields
+
+    from minivess.config import settings
+
+    texts = {name: settings.project_values(name) for name in settings.ENVIRONMENTS}
+    kinds = {"str": "text", "int": "whole number", "float": "number"}
+    words = {"gte": "at least", "lte": "at most"}
+    rows = []
+    for one in fields(settings.Settings):
+        if one.name in settings.KEYS:
+            bounds = one.metadata["bounds"]
+            kind = ", ".join(
+                [kinds[str(one.type)], *(f"{words[end]} {bounds[end]}" for end in bounds)]
+            )
+            values = [f"`{json.dumps(texts[name][one.name])}`" for name in texts]
+            rows.append([f"`{one.name}`", one.metadata["meaning"], kind, *values])
+    intro = (
+        f"`{settings.FOLDER / settings.FILE}` has them for the environments "
+        f"{', '.join(settings.ENVIRONMENTS)}; `{settings.ENVIRONMENT_VARIABLE}` chooses one. "
+        f"`{settings.PREFIX}_` and the name in capitals is the variable that overrides a setting; "
+        "over it, "
+        + " and ".join(f"`{tool}` means `{key}`" for key, tool in settings.OF_TOOLS.items())
+        + f". Secrets belong into `{settings.SECRETS}` beside it. No setting changes a result."
+    )
+    header = ["setting", "what it is", "type", *settings.ENVIRONMENTS]
+    return page("Deployment settings", intro, table(header, rows))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config": config_page,
     "errors": errors_page,
@@ -333,6 +363,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "tables": tables_page,
     "losses": losses_page,
     "cli": cli_page,
+    "settings": settings_page,
     "glossary": glossary_page,
 }
 

@@ -27,6 +27,7 @@ WITHOUT_EFFECT = frozenset(
         "minivess.config.plan",
         "minivess.config.schema",
         "minivess.config.section",
+        "minivess.config.settings",
         "minivess.config.stores",
         "minivess.config.training",
         "minivess.errors",

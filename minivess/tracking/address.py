@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 
 def tracking_uri() -> str:
-    """Address of the tracking store: MLFLOW_TRACKING_URI, or mlflow.db in the working folder.
+    """Address of the tracking store: MLFLOW_TRACKING_URI, else the setting `mlflow_uri`.
 
     Raises:
-        MinivessError: MV-TRACK-002 where it names a file store.
+        MinivessError: MV-TRACK-002 where it names a file store, MV-CONFIG-... wrong settings.
 
     >>> import os
     >>> _ = os.environ.pop("MLFLOW_TRACKING_URI", None)
     >>> tracking_uri()
     'sqlite:///mlflow.db'
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or DEFAULT_URI
+    uri = load_settings().mlflow_uri
     check_kind(uri)
     return uri
 
