@@ -66,6 +66,15 @@ CODES: dict[str, str] = {
     "MV-CONFORMAL-001": "too few calibration cases for the risk that was asked for",
     "MV-ENSEMBLE-001": "members of an ensemble that are the same network",
     "MV-ENSEMBLE-002": "case that a member of an ensemble was trained or selected on",
+    "MV-UPLOAD-001": "upload of more bytes than the limit",
+    "MV-UPLOAD-002": "upload of more voxels than the limit",
+    "MV-UPLOAD-003": "upload of a format that is not accepted",
+    "MV-UPLOAD-004": "upload that is truncated or damaged",
+    "MV-UPLOAD-005": "upload whose header and data contradict each other",
+    "MV-UPLOAD-006": "upload that is not one three-dimensional channel",
+    "MV-UPLOAD-007": "upload with voxels that are NaN, infinite or all the same",
+    "MV-UPLOAD-008": "upload whose spacing is missing or implausible",
+    "MV-UPLOAD-009": "upload whose name or header points to another file",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -84,6 +93,7 @@ EXIT_STATUS: dict[str, int] = {
     "LOCK": 9,
     "CONFORMAL": 10,
     "ENSEMBLE": 9,
+    "UPLOAD": 3,
 }
 
 

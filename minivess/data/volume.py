@@ -81,12 +81,25 @@ def unreadable(path: Path, found: str, fix: str = "") -> MinivessError:
 
 
 def _read_nifti(path: Path) -> SourceVolume:
-    import nibabel as nib
-
     data = path.read_bytes()
     if path.name.lower().endswith(".gz"):
         # all of the stream at once, so that a missing end or a wrong checksum cannot pass
         data = gzip.decompress(data)
+    return nifti_of_bytes(data, path)
+
+
+def nifti_of_bytes(data: bytes, path: Path) -> SourceVolume:
+    """The volume of an unpacked single NIfTI file; see `read_volume`.
+
+    Args:
+        data: header and voxels.
+        path: where they are from, for errors.
+
+    Raises:
+        MinivessError: MV-DATA-003 not 3-D; and nibabel's own errors for damaged headers.
+    """
+    import nibabel as nib
+
     image: nib.nifti1.Nifti1Image
     if int.from_bytes(data[:4], "little") == 540 or int.from_bytes(data[:4], "big") == 540:
         image = nib.nifti2.Nifti2Image.from_bytes(data)

@@ -55,8 +55,12 @@ def _log_messages() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def read_tiff(path: Path) -> SourceVolume:
+def read_tiff(path: Path, alone: bool = False) -> SourceVolume:
     """Read a stack, stored (z, y, x), as (x, y, z); see `minivess.data.volume.read_volume`.
+
+    Args:
+        path: the file.
+        alone: open no other file that its OME-XML may name.
 
     Calibration comes from OME-XML (all three PhysicalSizes) or from ImageJ (unit, spacing and
     resolution); without one of them, or in pixels, the affine is none. The resolution tags of
@@ -68,7 +72,7 @@ def read_tiff(path: Path) -> SourceVolume:
     """
     import tifffile
 
-    with _log_messages() as messages, tifffile.TiffFile(path) as file:
+    with _log_messages() as messages, tifffile.TiffFile(path, _multifile=not alone) as file:
         n_series = len(file.series)
         _refuse_damage(messages, path)
         if n_series != 1:
