@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,21 @@ def test_children_hash_alike() -> None:
         "                     capture_output=True, text=True).stdout)\n"
     )
     assert printed(code) == printed(code, PYTHONHASHSEED="5")
+
+
+def test_onnx_runtime_opens_no_telemetry_session(tmp_path: Path) -> None:
+    code = "import onnxruntime, os; print(*sorted(os.listdir(os.environ['TMPDIR'])))"
+    (tmp_path / "folder").mkdir()
+    assert printed(code, TMPDIR=str(tmp_path / "folder")) == []
+    # Without the variable there is a file of that session: the test can see one.
+    subprocess.run(
+        [sys.executable, "-c", "import onnxruntime"],
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "0", "TMPDIR": str(tmp_path)},
+        check=True,
+    )
+    assert (tmp_path / ".ses").exists()
+
+
+def test_gradio_sends_nothing() -> None:
+    code = "from gradio.analytics import analytics_enabled; print(analytics_enabled())"
+    assert printed(code) == ["False"]
