@@ -10,7 +10,9 @@ import numpy as np
 from minivess.errors import MinivessError
 from minivess.metrics.definitions.morphometry import error_name
 from minivess.metrics.nearest import VoxelTree
-from minivess.metrics.skeleton_graph import Floats, SkeletonGraph
+from minivess.metrics.overlap import check_mask, joint_box
+from minivess.metrics.skeleton import skeleton
+from minivess.metrics.skeleton_graph import Floats, SkeletonGraph, skeleton_graph
 
 if TYPE_CHECKING:
     from minivess.types import BoolArray, Spacing
@@ -56,6 +58,31 @@ def mean_radius_um(mask: BoolArray, graph: SkeletonGraph, spacing_um: Spacing) -
     if not background.size:
         return float(np.linalg.norm(np.asarray(mask.shape) * np.asarray(spacing_um)))
     return float(background.distances_um(graph.voxels).mean())
+
+
+def vessels_of(mask: BoolArray, spacing_um: Spacing) -> Vessels:
+    """Return a mask, in the box of its vessels, with the graph of its skeleton and mean radius.
+
+    `measures` of it are those that `minivess.metrics.evaluate.evaluate_case` gives a prediction.
+
+    Args:
+        mask: mask (x, y, z).
+        spacing_um: spacing (x, y, z) in um.
+
+    Raises:
+        TypeError, MinivessError: see `minivess.metrics.overlap.check_mask`; MV-DATA-009 spacing
+            not positive.
+
+    >>> import numpy as np
+    >>> tube = np.zeros((9, 5, 5), dtype=bool)
+    >>> tube[:, 1:4, 1:4] = True
+    >>> vessels_of(tube, (1.0, 2.0, 2.0)).radius_um
+    4.0
+    """
+    check_mask(mask)
+    inside = np.ascontiguousarray(mask[joint_box(mask, mask)])
+    graph = skeleton_graph(skeleton(inside), spacing_um)
+    return Vessels(inside, graph, mean_radius_um(inside, graph, spacing_um))
 
 
 def junction_f1(prediction_um: Floats, reference_um: Floats, tolerance_um: float) -> float:
