@@ -75,6 +75,7 @@ CODES: dict[str, str] = {
     "MV-UPLOAD-007": "upload with voxels that are NaN, infinite or all the same",
     "MV-UPLOAD-008": "upload whose spacing is missing or implausible",
     "MV-UPLOAD-009": "upload whose name or header points to another file",
+    "MV-DEPLOY-001": "network that cannot be exported",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -94,6 +95,7 @@ EXIT_STATUS: dict[str, int] = {
     "CONFORMAL": 10,
     "ENSEMBLE": 9,
     "UPLOAD": 3,
+    "DEPLOY": 11,
 }
 
 

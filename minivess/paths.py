@@ -171,6 +171,35 @@ def champions(root: Path) -> Path:
     return root / "champions.json"
 
 
+def bundle(root: Path, kind: str) -> Path:
+    """Folder of an exported champion; kind is the rule that it won by.
+
+    >>> bundle(Path("results/demo"), "balanced").as_posix()
+    'results/demo/deploy/balanced'
+    """
+    return root / "deploy" / kind
+
+
+def bundle_model(folder: Path) -> Path:
+    """The network of an exported champion (ONNX)."""
+    return folder / "model.onnx"
+
+
+def bundle_record(folder: Path) -> Path:
+    """How an exported champion is used, and the SHA-256 of its other files."""
+    return folder / "bundle.json"
+
+
+def bundle_parity(folder: Path) -> Path:
+    """How far the exported network is from what was trained, case by case."""
+    return folder / "parity.json"
+
+
+def model_card(folder: Path) -> Path:
+    """What an exported champion is for, what it reached, its limits."""
+    return folder / "README.md"
+
+
 def audit_folder(root: Path) -> Path:
     """The audit log of unlocking the test set; never part of the digests, for it holds times."""
     return root / "audit"

@@ -16,7 +16,8 @@ from minivess.data.preprocess import PreparedCase
 from minivess.data.volume import write_volume
 from minivess.errors import MinivessError
 from minivess.inference.device import choose_device, choose_precision
-from minivess.inference.sliding_window import predict_probability, window_for
+from minivess.inference.sliding_window import predict_probability
+from minivess.inference.windows import window_for
 from minivess.models import build_adapter
 from minivess.models.weights import load_weights
 from minivess.types import BoolArray, Float32Array, Shape
@@ -32,6 +33,7 @@ class TrainedNetwork:
     network: torch.nn.Module
     patch_size: Shape
     divisor: Shape
+    any_window: bool = False
 
 
 def load_network(run: Path) -> TrainedNetwork:
@@ -67,7 +69,8 @@ def load_network(run: Path) -> TrainedNetwork:
         ) from error
     load_weights(network, weights, str(weights_path))
     px, py, pz = record["network"]["patch_size"]
-    return TrainedNetwork(network.eval(), (px, py, pz), adapter.patch_divisor())
+    patch_size = (px, py, pz)
+    return TrainedNetwork(network.eval(), patch_size, adapter.patch_divisor(), adapter.any_window())
 
 
 def predict_case(

@@ -31,6 +31,13 @@ class ModelAdapter(ABC):
         In evaluation mode it maps (B, 1, x, y, z) to logits (B, 2, x, y, z), background first.
         """
 
+    def any_window(self) -> bool:
+        """Whether an exported network takes every window that the divisor divides.
+
+        False exports it for the one window that it is used with.
+        """
+        return False
+
     @abstractmethod
     def patch_divisor(self) -> Shape:
         """What each axis of a patch or window must be a multiple of."""

@@ -69,6 +69,10 @@ class DynUNetAdapter(ModelAdapter):
         )
         return network
 
+    def any_window(self) -> bool:
+        """See `ModelAdapter.any_window`."""
+        return True
+
     def patch_divisor(self) -> Shape:
         """See `ModelAdapter.patch_divisor`."""
         x, y, z = np.prod(np.array(self._topology()[1]), axis=0)

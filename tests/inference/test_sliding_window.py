@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minivess.config.schema import ModelConfig
-from minivess.inference.sliding_window import predict_probability, window_for
+from minivess.inference.sliding_window import predict_probability
+from minivess.inference.windows import window_for
 from minivess.models import build_adapter
 from minivess.seeding import torch_seeded
 
