@@ -6,6 +6,7 @@ network itself runs in ONNX Runtime.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ def open_session(bundle: Bundle, threads: int = 1) -> onnxruntime.InferenceSessi
         MinivessError: MV-SYSTEM-004 ONNX Runtime is not installed, MV-STATE-003 it does not take
             the network.
     """
+    # It reads the variable on import, and would otherwise report to its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
