@@ -125,14 +125,18 @@ def _code(value: Any) -> str:
 
 
 def _section_table(section: Any, keys: Iterable[str]) -> str:
+    from minivess.reference_models import architectures_of_keys
+
     properties = section.model_json_schema()["properties"]
+    architectures = architectures_of_keys(section)
     rows = []
     for key in keys:
         entry = properties[key]
         default = _code(entry["default"]) if "default" in entry else "required"
         if "$ref" in entry:  # a file stands for the section
             default = _code(entry["default"]["name"])
-        rows.append([f"`{key}`", type_text(entry), default, entry["description"]])
+        meaning = entry["description"] + architectures.get(key, "")
+        rows.append([f"`{key}`", type_text(entry), default, meaning])
     return table(["Key", "Type and bounds", "Default", "Meaning"], rows)
 
 
@@ -356,12 +360,20 @@ def settings_page() -> str:
     return page("Deployment settings", intro, table(header, rows))
 
 
+def models_page() -> str:
+    """Every network with its source, keys, numbers and the licence of its weights."""
+    from minivess.reference_models import parts_of_models
+
+    return page("Networks", *parts_of_models())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config": config_page,
     "errors": errors_page,
     "metrics": metrics_page,
     "tables": tables_page,
     "losses": losses_page,
+    "models": models_page,
     "cli": cli_page,
     "settings": settings_page,
     "glossary": glossary_page,

@@ -19,7 +19,9 @@ from minivess import paths
 from minivess.config.models import ModelConfig
 from minivess.config.schema import Experiment, InferenceConfig
 from minivess.config.training import LossConfig, TrainingConfig
-from minivess.types import Shape
+from minivess.models import build_adapter
+from minivess.models.adapter import ModelAdapter
+from minivess.types import Shape, Spacing
 from minivess.workflow import Plan, gpu_count
 
 type Resource = Callable[[Any, int], int]
@@ -29,6 +31,10 @@ TIME_MARGIN = 4.0
 SHORTEST_MINUTES = 10
 # Snakemake starts itself twice around the step of a cluster's job.
 SNAKEMAKE_MB = 450
+# Where the spacing decides how a network pools: that of most volumes of MiniVess.
+PLANNED_SPACING: Spacing = (1.0, 1.0, 5.0)
+# Of a training step on one core with the kernels of the profile strict.
+SECONDS_PER_MULTIPLY_ADD = 1.2e-10
 # Before a manifest tells the shapes: the largest volume of MiniVess.
 LARGEST_SHAPE: Shape = (512, 512, 110)
 
@@ -163,29 +169,20 @@ def _volumes(cost: Cost) -> tuple[Estimate, Estimate]:
     return memory, seconds
 
 
-def _per_voxel(filters: tuple[int, ...], power: int) -> float:
-    """Sum over levels of channels to a power, each level with a quarter of the voxels above it.
-
-    That is the halving of two axes; where the network halves all three, it is less.
-    """
-    return sum(float(channels) ** power * 0.25**level for level, channels in enumerate(filters))
+def _adapter(model: ModelConfig) -> ModelAdapter:
+    return build_adapter(model, PLANNED_SPACING)
 
 
 def training_mb(model: ModelConfig, loss: LossConfig, patch_voxels: int) -> float:
-    """Memory of a training step in MB, beside that of torch: tensors kept for the gradient.
+    """Memory of a training step in MB, beside that of torch: what its network and its loss keep.
 
     Args:
-        model: its channels per level; 16 tensors of the size of each level are kept.
+        model: see `ModelAdapter.training_bytes`.
         loss: the soft skeleton of clDice keeps 26 maps in each iteration.
         patch_voxels: voxels of all patches of a batch.
     """
-    kept = 16 * _per_voxel(model.filters, 1) + 26 * (loss.skeleton_iterations + 1)
-    # Weights, gradient, two moments, the best weights, and a copy while the checkpoint is written.
-    return (4 * kept * patch_voxels + 6 * 4 * _parameters(model)) / 1e6
-
-
-def _parameters(model: ModelConfig) -> int:
-    return 27 * 3 * sum(channels**2 for channels in model.filters)
+    skeletons = 4 * 26 * (loss.skeleton_iterations + 1) * patch_voxels
+    return (_adapter(model).training_bytes(patch_voxels) + skeletons) / 1e6
 
 
 def averages_mb(model: ModelConfig, training: TrainingConfig) -> float:
@@ -198,12 +195,12 @@ def averages_mb(model: ModelConfig, training: TrainingConfig) -> float:
     if training.swag_rank is not None:
         moments += 1 + training.swag_rank
     each = 8 * moments + 4 * (training.snapshot_cycles or 0)
-    return 2 * each * _parameters(model) / 1e6
+    return 2 * each * _adapter(model).parameters() / 1e6
 
 
 def network_seconds(model: ModelConfig, voxels: float) -> float:
     """Seconds of one core for a training step over so many voxels; a prediction takes a third."""
-    return voxels * (8e-9 * _per_voxel(model.filters, 2) + 2e-6)
+    return voxels * (SECONDS_PER_MULTIPLY_ADD * _adapter(model).multiply_adds() + 2e-6)
 
 
 def windowed_voxels(shape: Shape, window: Shape, overlap: float) -> float:
@@ -262,14 +259,11 @@ def _window(inference: InferenceConfig, patch: Shape) -> Shape:
 
 
 def _prediction_mb(plan: Plan, shape: Shape) -> float:
-    """Memory of predicting a volume: 40 bytes for each of its voxels, and the windows of a batch.
-
-    Without a gradient a third of what a training step keeps is alive at once.
-    """
+    """Memory of predicting a volume: 40 bytes for each of its voxels, and a batch of windows."""
     experiment = plan.experiment
     window = _window(experiment.inference, experiment.patches.patch_size)
-    filters = max(_per_voxel(model.filters, 1) for model in experiment.models.values())
-    windows = experiment.inference.window_batch * math.prod(window) * 4 * 16 / 3 * filters
+    voxels = experiment.inference.window_batch * math.prod(window)
+    windows = max(_adapter(m).prediction_bytes(voxels) for m in experiment.models.values())
     return (40 * math.prod(shape) + windows) / 1e6
 
 

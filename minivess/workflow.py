@@ -149,6 +149,8 @@ def check_uses(experiment: Experiment) -> None:
                 fix=nearest(name, known),
             )
     _check_directions(experiment.statistics.plan)
+    for name, model in experiment.models.items():
+        ADAPTERS[model.architecture].check(model, f"models.{name}")
 
 
 def _check_directions(plan: AnalysisPlan) -> None:

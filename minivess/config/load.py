@@ -15,6 +15,7 @@ from minivess.config import stores
 from minivess.config.analysis import ANALYSES, resolve_plan
 from minivess.config.files import bad_values, read_yaml
 from minivess.config.keys import PRESETS, check_keys, sections_of, unknown_key
+from minivess.config.models import own_keys
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError, nearest
 
@@ -96,10 +97,16 @@ def resolve_mapping(
     models = merged.pop("models", None) or {"dynunet": {}}
     base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
     model = base.pop("model")
-    base["models"] = {name: merge(model, keys or {}) for name, keys in models.items()}
+    base["models"] = {name: _network(model, keys or {}) for name, keys in models.items()}
     # A file, not a preset with single keys changed: what was registered is all there or not at all.
     base["statistics"]["plan"] = "default"
     return _validated(resolve_plan(merge(base, merged), plans, where), where)
+
+
+def _network(preset: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a network over those of the preset that its architecture has."""
+    merged = merge(preset, keys)
+    return merge(own_keys(str(merged["architecture"]), preset), keys)
 
 
 def _place(key: str, value: Any) -> dict[str, Any]:

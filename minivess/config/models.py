@@ -1,10 +1,23 @@
-"""Configuration keys of a network."""
+"""Configuration keys of a network, and which of them each architecture has."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from minivess.config.section import Count, Name, Section
+from minivess.errors import nearest
+
+# Architecture -> its keys. One of a researcher's own that is not listed may have all of them.
+ARCHITECTURE_KEYS: dict[str, tuple[str, ...]] = {
+    "dynunet": ("filters", "deep_supervision", "dropout"),
+    "segresnet": ("init_filters", "blocks_down"),
+    "attention_unet": ("filters", "dropout"),
+    "vesselfm": ("weights",),
+    "vista3d": ("weights", "class_prompt", "embed_dim"),
+}
 
 
 class ModelConfig(Section):
@@ -20,3 +33,47 @@ class ModelConfig(Section):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="probability of dropout after each convolution"
     )
+    init_filters: Count = Field(
+        16, description="channels of the finest level, doubled from level to level"
+    )
+    blocks_down: tuple[Count, ...] = Field(
+        (1, 2, 2, 4), min_length=2, description="residual blocks of each encoder level"
+    )
+    weights: str | None = Field(
+        None, description="file of the published weights (.safetensors or .pt) to start from"
+    )
+    class_prompt: Annotated[int, Field(ge=1, le=511)] = Field(
+        25, description="class that means vessel: 25 is hepatic vessels, those from 133 on are free"
+    )
+    embed_dim: Annotated[int, Field(ge=24, multiple_of=8)] = Field(
+        48, description="channels of the finest level; the published weights have 48"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_its_keys(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        architecture = values.get("architecture", "dynunet")
+        own = ARCHITECTURE_KEYS.get(str(architecture))
+        if own is None:
+            return values
+        foreign = [k for k in values if k in cls.model_fields and k not in ("architecture", *own)]
+        if foreign:
+            raise ValueError(f"{architecture} has no key {foreign[0]}; {nearest(foreign[0], own)}")
+        return values
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of other architectures: they have no part in this network."""
+        return own_keys(self.architecture, handler(self))
+
+
+def own_keys(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the keys that an architecture has.
+
+    >>> own_keys("vesselfm", {"architecture": "vesselfm", "filters": (8, 16), "weights": "a.pt"})
+    {'architecture': 'vesselfm', 'weights': 'a.pt'}
+    """
+    known = ARCHITECTURE_KEYS.get(architecture, tuple(ModelConfig.model_fields))
+    return {key: value for key, value in values.items() if key in ("architecture", *known)}

@@ -33,9 +33,16 @@ SECTIONS: dict[str, type[Section]] = {
     "conformal": calibration.ConformalConfig,
 }
 
+
+def _network(**keys: object) -> object:
+    """A network with the keys of its architecture alone: those of others would be errors."""
+    return builds(models.ModelConfig, **models.ModelConfig.model_validate(keys).model_dump())
+
+
 store = ZenStore(name="minivess", overwrite_ok=False)
 for _group, _section in SECTIONS.items():
-    store(builds(_section, populate_full_signature=True), group=_group, name=DEFAULT)
+    _default = _network() if _group == "model" else builds(_section, populate_full_signature=True)
+    store(_default, group=_group, name=DEFAULT)
 
 # Small enough for two CPU cores and a coffee break.
 store(
@@ -54,7 +61,7 @@ store(
     group="training",
     name="cpu",
 )
-store(models.ModelConfig, filters=(8, 16, 32), group="model", name="dynunet_small")
+store(_network(filters=(8, 16, 32)), group="model", name="dynunet_small")
 store(schema.AugmentConfig, affine_probability=0.0, group="augment", name="light")
 store(
     schema.AugmentConfig,

@@ -56,14 +56,30 @@ def check_patch_size(size: Shape, divisor: Shape, cases: Sequence[PreparedCase])
             fix=f"{fix} or smaller",
         )
     if any(length % step for length, step in zip(size, divisor, strict=True)):
-        raise MinivessError(
-            "MV-PATCH-002",
-            what="the network cannot divide the patch",
-            where="config patches.patch_size",
-            found=f"patch {list(size)}",
-            expected=f"multiples of {list(divisor)}",
-            fix=fix,
-        )
+        raise _not_divided(size, f"multiples of {list(divisor)}", fix)
+
+
+def check_coarsest(size: Shape, divisor: Shape) -> None:
+    """Raise where a patch leaves a single voxel at the coarsest level: it has no statistics.
+
+    Raises:
+        MinivessError: MV-PATCH-002.
+    """
+    if size == divisor and max(divisor) > 1:
+        larger = [2 * divisor[0], *divisor[1:]]
+        expected = "at least one axis twice as long: a single voxel is left at the coarsest level"
+        raise _not_divided(size, expected, f"set patch_size to {larger} or larger")
+
+
+def _not_divided(size: Shape, expected: str, fix: str) -> MinivessError:
+    return MinivessError(
+        "MV-PATCH-002",
+        what="the network cannot divide the patch",
+        where="config patches.patch_size",
+        found=f"patch {list(size)}",
+        expected=expected,
+        fix=fix,
+    )
 
 
 def _nearest_multiple(length: int, step: int) -> int:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from minivess.config.models import ModelConfig
 from minivess.errors import MinivessError, nearest
 from minivess.models.adapter import ModelAdapter
+from minivess.models.attention_unet import AttentionUnetAdapter
 from minivess.models.dynunet import DynUNetAdapter
+from minivess.models.segresnet import SegResNetAdapter
+from minivess.models.vesselfm import VesselFMAdapter
+from minivess.models.vista3d import Vista3DAdapter
 from minivess.types import Spacing
 
-ADAPTERS: dict[str, type[ModelAdapter]] = {"dynunet": DynUNetAdapter}
+ADAPTERS: dict[str, type[ModelAdapter]] = {
+    "dynunet": DynUNetAdapter,
+    "segresnet": SegResNetAdapter,
+    "attention_unet": AttentionUnetAdapter,
+    "vesselfm": VesselFMAdapter,
+    "vista3d": Vista3DAdapter,
+}
 
 
 def build_adapter(config: ModelConfig, spacing_um: Spacing) -> ModelAdapter:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minivess.models.adapter import ModelAdapter
+from minivess.models.levels import POINT, Level, listed
 from minivess.monai_import import import_monai
 from minivess.types import Shape, Spacing
 
@@ -43,8 +44,36 @@ def kernels_and_strides(spacing_um: Spacing, levels: int) -> tuple[list[Shape], 
     return kernels, strides
 
 
+def dynunet_levels(
+    filters: tuple[int, ...], kernels: list[Shape], strides: list[Shape]
+) -> tuple[Level, ...]:
+    """Levels of MONAI's DynUNet: two convolutions each way.
+
+    It decodes a level with the kernel of the one below.
+    """
+    deeper = [*kernels[1:], None]
+    below = [*strides[1:], POINT]
+    return tuple(
+        Level(
+            channels,
+            stride,
+            (kernel, kernel),
+            (decoding, decoding) if decoding else (),
+            upsample,
+        )
+        for channels, stride, kernel, decoding, upsample in zip(
+            filters, strides, kernels, deeper, below, strict=True
+        )
+    )
+
+
 class DynUNetAdapter(ModelAdapter):
-    """MONAI's DynUNet with instance normalisation and leaky ReLU, two output channels."""
+    """U-Net of nnU-Net: kernels and strides follow the spacing; deep supervision on demand.
+
+    MONAI's DynUNet with instance normalisation and leaky ReLU.
+
+    Source: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z.
+    """
 
     def _topology(self) -> tuple[list[Shape], list[Shape]]:
         return kernels_and_strides(self.spacing_um, len(self.config.filters))
@@ -73,10 +102,9 @@ class DynUNetAdapter(ModelAdapter):
         """See `ModelAdapter.any_window`."""
         return True
 
-    def patch_divisor(self) -> Shape:
-        """See `ModelAdapter.patch_divisor`."""
-        x, y, z = np.prod(np.array(self._topology()[1]), axis=0)
-        return int(x), int(y), int(z)
+    def levels(self) -> tuple[Level, ...]:
+        """See `ModelAdapter.levels`."""
+        return dynunet_levels(self.config.filters, *self._topology())
 
     def heads(self, output: torch.Tensor) -> list[torch.Tensor]:
         """See `ModelAdapter.heads`; DynUNet stacks its heads along a second axis."""
@@ -85,7 +113,4 @@ class DynUNetAdapter(ModelAdapter):
     def describe(self) -> dict[str, str]:
         """See `ModelAdapter.describe`."""
         kernels, strides = self._topology()
-        return {
-            "arch_kernels": " ".join("x".join(map(str, kernel)) for kernel in kernels),
-            "arch_strides": " ".join("x".join(map(str, stride)) for stride in strides),
-        }
+        return {"arch_kernels": listed(kernels), "arch_strides": listed(strides)}

@@ -144,6 +144,9 @@ def _digests(
         for case in (*fold.train, *fold.selection)
     }
     parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
+    weights = experiment.models[key.model].weights
+    if weights is not None and Path(weights).is_file():
+        parts["weights"] = provenance.file_sha256(Path(weights))
     return config_digest, provenance.json_sha256(parts)
 
 

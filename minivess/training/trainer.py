@@ -13,7 +13,7 @@ import numpy as np
 from minivess.config.schema import AugmentConfig, ComputeConfig, PatchConfig
 from minivess.config.training import TrainingConfig
 from minivess.data.augment import training_patch
-from minivess.data.patches import check_patch_size
+from minivess.data.patches import check_coarsest, check_patch_size
 from minivess.data.preprocess import PreparedCase
 from minivess.errors import MinivessError
 from minivess.inference.device import choose_device, choose_precision
@@ -236,13 +236,14 @@ def fit(
     Raises:
         MinivessError: MV-PATCH-... patch size, MV-STATE-003 checkpoint, MV-SYSTEM-... disk,
             MV-TRAIN-001 the training diverged, MV-TRAIN-002 another process of the team has ended,
-            MV-CONFIG-004 a network that cannot be shared.
+            MV-CONFIG-004 a network that cannot be shared, MV-MODEL-... published weights.
     """
     import torch
 
     check_patch_size(
         task.patches.patch_size, task.adapter.patch_divisor(), [*task.train, *task.selection]
     )
+    check_coarsest(task.patches.patch_size, task.adapter.patch_divisor())
     device, _ = _compute(task)
     with torch_seeded(task.seed, "weights", task.fold):
         network = task.adapter.build().to(device)
@@ -258,7 +259,10 @@ def fit(
     if task.team.leads:
         remove_half_written(state_folder)
     # All of a team read it: none can write the next one before all have taken a step.
-    state = load_checkpoint(state_folder, network, optimizer) or TrainingState()
+    state = load_checkpoint(state_folder, network, optimizer)
+    if state is None:
+        task.adapter.start(network)
+        state = TrainingState()
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
         begin = clock()
         loss, rate = train_epoch(task, network, optimizer, epoch)

@@ -23,6 +23,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from minivess import paths, provenance
 from minivess.config.ensembles import EnsemblesConfig
@@ -45,7 +46,8 @@ from minivess.inference.predict import (
     predict_case,
     write_prediction,
 )
-from minivess.models import ADAPTERS
+from minivess.models import ADAPTERS, build_adapter
+from minivess.models.adapter import ModelAdapter
 from minivess.models.dynunet import DynUNetAdapter
 from minivess.models.weights import weights_of
 from minivess.reproducibility.digests import ensemble_volumes
@@ -621,6 +623,63 @@ def model_dropout(lab: Lab) -> None:
         network = lab.task(models__dynunet__dropout=dropout).adapter.build()
         layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Dropout)]
         assert {layer.p for layer in layers} == ({dropout} if dropout else set())
+
+
+def other_adapter(lab: Lab, **keys: Any) -> ModelAdapter:
+    """The adapter of a second network, from the file of its training step."""
+    root = lab.root(models__other=keys)
+    config = load_step(paths.step_config(root, "train-other")).models["other"]
+    return build_adapter(config, (1.0, 1.0, 5.0))
+
+
+def model_init_filters(lab: Lab) -> None:
+    for filters in (4, 6):
+        made = other_adapter(lab, architecture="segresnet", init_filters=filters)
+        assert {len(p) for p in made.build().parameters()} >= {filters * 2**n for n in range(4)}
+
+
+def model_blocks_down(lab: Lab) -> None:
+    for blocks in ([1, 1], [2, 1, 3]):
+        keys = {"architecture": "segresnet", "init_filters": 2, "blocks_down": blocks}
+        encoder = other_adapter(lab, **keys).build().get_submodule("encoder.layers")
+        assert [len(level.get_submodule("blocks")) for level in encoder.children()] == blocks
+
+
+def model_weights(lab: Lab) -> None:
+    """The network starts from them, and another file is another run."""
+    digests = set()
+    root = lab.root(models__dynunet__filters=[4, 4, 4])
+    experiment = load_step(paths.step_config(root, "train-dynunet"))
+    for number in (0, 1):
+        file = lab.folder / f"{number}.safetensors"
+        keys = {"architecture": "vista3d", "embed_dim": 24, "weights": str(file)}
+        made = other_adapter(lab, **keys)
+        with torch_seeded(number, "test"):
+            published = made.build()
+        save_file(weights_of(published.get_submodule("network")), file)
+        network = made.build()
+        made.start(network)
+        ours, theirs = weights_of(network), weights_of(published)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        config = experiment.models["dynunet"].model_copy(update={"weights": str(file)})
+        with_weights = experiment.model_copy(update={"models": {"dynunet": config}})
+        plan = plan_run(with_weights, RUN, read_folds(paths.folds(root)), root)
+        digests.add(plan.run_digest)
+    assert len(digests) == 2
+
+
+def model_class_prompt(lab: Lab) -> None:
+    for prompt in (25, 133):
+        made = other_adapter(lab, architecture="vista3d", embed_dim=24, class_prompt=prompt)
+        assert made.build().class_prompt == prompt
+
+
+def model_embed_dim(lab: Lab) -> None:
+    for channels in (24, 32):
+        made = other_adapter(lab, architecture="vista3d", embed_dim=channels)
+        assert made.levels()[0].channels == channels
+        first = made.build().get_submodule("network.image_encoder.encoder.conv_init")
+        assert len(first.weight) == channels
 
 
 # loss
@@ -1363,6 +1422,11 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("model", "filters"): model_filters,
     ("model", "deep_supervision"): model_deep_supervision,
     ("model", "dropout"): model_dropout,
+    ("model", "init_filters"): model_init_filters,
+    ("model", "blocks_down"): model_blocks_down,
+    ("model", "weights"): model_weights,
+    ("model", "class_prompt"): model_class_prompt,
+    ("model", "embed_dim"): model_embed_dim,
     ("loss", "skeleton_iterations"): loss_skeleton_iterations,
     ("loss", "smooth"): loss_smooth,
     ("loss", "tversky_alpha"): loss_of("tversky", "loss__tversky_alpha"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from small_bundle import make_bundle, vessel_image
+from small_networks import SMALL, TRAINED_HERE
 
 from minivess.config.schema import ModelConfig, PreprocessConfig
 from minivess.data.geometry import Geometry
@@ -23,7 +24,7 @@ from minivess.deploy.segment import open_session, segment
 from minivess.errors import MinivessError
 from minivess.inference.sliding_window import predict_probability
 from minivess.inference.windows import window_for
-from minivess.models import ADAPTERS, build_adapter
+from minivess.models import build_adapter
 from minivess.seeding import torch_seeded
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from minivess.types import Shape
 
 SPACING = (1.0, 1.0, 5.0)
-FILTERS = (4, 8, 8)
 ELSEWHERE = """
 import hashlib
 from minivess.config.schema import ModelConfig
@@ -57,9 +57,10 @@ class Exported:
     model: bytes
 
 
-@pytest.fixture(scope="module", params=sorted(ADAPTERS))
+@pytest.fixture(scope="module", params=TRAINED_HERE)
 def exported(request: pytest.FixtureRequest) -> Exported:
-    adapter = build_adapter(ModelConfig(architecture=request.param, filters=FILTERS), SPACING)
+    config = {"architecture": request.param, **SMALL[request.param]}
+    adapter = build_adapter(ModelConfig.model_validate(config), SPACING)
     with torch_seeded(0, "test"):
         network = adapter.build()
     window = window_for((16, 16, 8), adapter.patch_divisor())

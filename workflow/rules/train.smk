@@ -10,6 +10,11 @@ def averages(run):
     return [paths.averages(run)] if PLAN.experiment.training.keeps_weights() else []
 
 
+def published_weights(wildcards):
+    """The file that a network's training starts from, where it does."""
+    return PLAN.experiment.models[wildcards.model].weights or []
+
+
 def job_threads(processes=1):
     """Asked when a job is planned: until then it is not known which machine will run it."""
     return lambda wildcards: wf.job_threads(
@@ -29,6 +34,7 @@ rule train:
         cases_of_fold,
         paths.folds(ROOT),
         lambda wildcards: paths.step_config(ROOT, f"train-{wildcards.model}"),
+        published_weights,
     output:
         paths.weights(RUN),
         paths.run_record(RUN),
