@@ -197,7 +197,6 @@ def _measured(threshold: float) -> dict[str, Any]:
 
 def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
     """What happens when."""
-    heavy: dict[str, Any] = {"concurrency_id": "model", "api_visibility": "private"}
     light: dict[str, Any] = {
         "queue": False,
         "show_progress": "hidden",
@@ -212,7 +211,7 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
     pictures = [parts.slice_picture, parts.projection, parts.status]
     choice: list[Any] = [parts.file, parts.x_um, parts.y_um, parts.z_um]
     parts.example.click(run(page_actions.example), None, [parts.file, parts.status], **light)
-    parts.file.change(run(page_actions.choose), choice, parts.all(), **heavy)
+    parts.file.change(run(page_actions.choose), choice, parts.all(), **_one_at_a_time("read"))
     for number in choice[1:]:
         number.change(run(page_actions.choose), choice, parts.all(), **light)
     parts.segment.click(
@@ -221,14 +220,14 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
         parts.all(),
         show_progress="full",
         show_progress_on=parts.status,
-        **heavy,
+        **_one_at_a_time("predict"),
     )
     parts.surface_tab.select(
         run(page_actions.show_surface),
         parts.viewed,
         [parts.surface, parts.status],
         show_progress_on=parts.surface,
-        **heavy,
+        **_one_at_a_time("measure"),
     )
     parts.index.input(run(page_actions.turn), look, pictures, **light)
     parts.overlay.input(run(page_actions.draw), look, pictures, **light)
@@ -242,7 +241,7 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
         "show_progress": "minimal",
         "show_progress_on": parts.statistics,
         "trigger_mode": "always_last",
-        **heavy,
+        **_one_at_a_time("measure"),
     }
     parts.threshold.input(**measure)
     back = parts.evaluated.click(lambda: service.bundle.threshold, None, parts.threshold, **light)
@@ -253,6 +252,11 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     page.unload(forget)
+
+
+def _one_at_a_time(kind: str) -> dict[str, Any]:
+    """Options of an action that waits for others of its kind, and for nothing else."""
+    return {"concurrency_id": kind, "api_visibility": "private"}
 
 
 def _visiting(

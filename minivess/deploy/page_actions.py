@@ -84,7 +84,7 @@ def guarded(action: Callable[..., Updates], visit: Visit, *values: Any) -> Updat
         values: its other ones, as the page has them.
     """
     try:
-        return action(visit, *values) or {visit.parts.status: gr.skip()}
+        return action(visit, *values)
     except MinivessError as error:
         shown = error
     except MemoryError:
@@ -187,7 +187,7 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     """Predict, and show everything."""
     service, parts = visit.service, visit.parts
     if viewed is None:
-        return {}
+        return _let_go(visit)
     start = time.monotonic()
 
     def tell(part: float) -> None:
@@ -246,30 +246,37 @@ def _noted(visit: Visit, threshold: float) -> Updates:
 
 def show_surface(visit: Visit, viewed: Viewed | None) -> Updates:
     """Show the surface in 3D."""
-    if viewed is None or viewed.probability is None:
-        return {}
+    if viewed is None:
+        return _let_go(visit)
     return {visit.parts.surface: str(viewing.write_surface(viewed, visit.folder))}
+
+
+def _let_go(visit: Visit) -> Updates:
+    """That a volume is no longer held: an hour has passed, or others came after."""
+    return {visit.parts.status: page_text.LET_GO}
 
 
 def turn(visit: Visit, viewed: Viewed | None, index: int, overlay: Overlay) -> Updates:
     """Show another slice."""
     if viewed is None:
-        return {}
+        return _let_go(visit)
     shown = overlay if viewed.probability is not None else "none"
     return {visit.parts.slice_picture: _slice(viewed, int(index) - 1, shown)}
 
 
 def draw(visit: Visit, viewed: Viewed | None, index: int, overlay: Overlay) -> Updates:
     """Draw the vessels in another way."""
-    return {} if viewed is None else _pictures(visit.parts, viewed, int(index) - 1, overlay)
+    if viewed is None:
+        return _let_go(visit)
+    return _pictures(visit.parts, viewed, int(index) - 1, overlay)
 
 
 def preview(
     visit: Visit, viewed: Viewed | None, index: int, overlay: Overlay, threshold: float
 ) -> Updates:
     """Show the pictures of another threshold at once, before all is measured."""
-    if viewed is None or viewed.probability is None:
-        return {}
+    if viewed is None:
+        return _let_go(visit)
     changed = viewing.at_threshold(viewed, threshold)
     pictures = _pictures(visit.parts, changed, int(index) - 1, overlay)
     return {**pictures, **_noted(visit, threshold)}
@@ -279,8 +286,8 @@ def change_threshold(
     visit: Visit, viewed: Viewed | None, index: int, overlay: Overlay, threshold: float
 ) -> Updates:
     """Measure the mask of another threshold; nothing is predicted again."""
-    if viewed is None or viewed.probability is None:
-        return {}
+    if viewed is None:
+        return _let_go(visit)
     changed = viewing.at_threshold(viewed, threshold)
     pictures = _pictures(visit.parts, changed, int(index) - 1, overlay)
     return {**pictures, **_results(visit, changed)}

@@ -37,6 +37,10 @@ in micrometres:</p>
 SURFACE = """
 <p class="mv-note">Drag to turn, wheel or pinch to zoom. The frame is the volume; z points down.</p>
 """
+LET_GO = """
+<p class="mv-warning" role="status">The page no longer holds this volume, to free memory.
+Please choose it again.</p>
+"""
 FAR = 1.5  # ratio of spacings from which results may suffer
 
 

@@ -145,6 +145,12 @@ def test_a_person_segments_the_example(served: Served, tmp_path: Path) -> None:
         press(page, "#mv-evaluated")
         page.wait(lambda: shown_statistics(page) == first, "the statistics at 0.5 again")
         nothing_from_elsewhere(page, served)
+    for _ in range(200):  # the tab is closed
+        left = [path for path in served.left() if "cache" not in path.parts]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
 
 
 def nothing_from_elsewhere(page: Browser, served: Served) -> None:
