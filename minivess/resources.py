@@ -88,7 +88,7 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
     Raises:
         KeyError: no such rule.
     """
-    memory, seconds = NETWORKS.get(rule) or _volumes(COSTS[rule])
+    memory, seconds = _estimates(rule)
 
     def mem_mb(wildcards: Any, attempt: int) -> int:
         step = MEMORY_MARGIN * memory(plan, wildcards)
@@ -104,6 +104,25 @@ def rule_resources(rule: str, plan: Plan) -> dict[str, int | Resource]:
         if rule != "train":
             found["gpu_turn"] = 1
     return found
+
+
+def estimate(rule: str, plan: Plan, wildcards: Any) -> tuple[float, float]:
+    """Memory in MB and seconds of a rule's job, without a margin.
+
+    Args:
+        rule: one of `COSTS` or of `NETWORKS`.
+        plan: the experiment.
+        wildcards: those of the job; case None is the largest case.
+
+    Raises:
+        KeyError: no such rule.
+    """
+    memory, seconds = _estimates(rule)
+    return memory(plan, wildcards), seconds(plan, wildcards)
+
+
+def _estimates(rule: str) -> tuple[Estimate, Estimate]:
+    return NETWORKS.get(rule) or _volumes(COSTS[rule])
 
 
 def gpus(rule: str, experiment: Experiment) -> int:

@@ -17,7 +17,16 @@ from typing import NoReturn
 # Importing a module of verbs registers them, in the order of the help.
 from minivess.cli import steps  # noqa: F401  # isort: skip
 from minivess import logs
-from minivess.cli import calibration, champion, ensembles, external, locked_set, page, people  # noqa: F401
+from minivess.cli import (  # noqa: F401
+    calibration,
+    champion,
+    doctor,
+    ensembles,
+    external,
+    locked_set,
+    page,
+    people,
+)
 from minivess.cli.app import STATE, app
 from minivess.environment import prepare_environment
 from minivess.errors import MinivessError

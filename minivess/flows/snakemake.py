@@ -18,7 +18,7 @@ from minivess import paths, provenance
 from minivess.config.load import merge, nested
 from minivess.errors import MinivessError
 from minivess.logs import say
-from minivess.workflow import plan_experiment
+from minivess.workflow import Plan, plan_experiment
 
 SNAKEFILE = "Snakefile"
 GRACE_S = 20.0
@@ -104,7 +104,29 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
         MinivessError: MV-SYSTEM-004 not in the project's folder, MV-DATA-001 the data are not
             there, and whatever `plan_experiment` finds.
     """
-    project = project_folder()
+    overrides, targets = _sorted(arguments)
+    config = {"experiment": experiment, **overrides}
+    name = plan_experiment(config, project_folder(), True).root.name
+    return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
+
+
+def planned(experiment: str, arguments: Sequence[str]) -> Plan:
+    """The plan of an experiment; nothing is written and nothing locked.
+
+    Args:
+        experiment: name or path of the experiment file.
+        arguments: as those of `request`.
+
+    Raises:
+        MinivessError: as `request`.
+    """
+    overrides, _ = _sorted(arguments)
+    config = {"experiment": experiment, **overrides}
+    return plan_experiment(config, project_folder(), True, main=False)
+
+
+def _sorted(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Overrides, and the targets among the arguments."""
     overrides: dict[str, Any] = {}
     targets: list[str] = []
     for argument in arguments:
@@ -125,8 +147,7 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
             )
         else:
             targets.append(argument)
-    name = plan_experiment({"experiment": experiment, **overrides}, project, True).root.name
-    return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
+    return overrides, targets
 
 
 def run(
