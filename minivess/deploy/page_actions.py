@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Service:
         max_queue: requests that may wait.
         most_sessions: people whose volumes are held in memory.
         folder: of the files that the page makes; removed when it ends.
+        ending: set once the page is to end.
     """
 
     bundle: Bundle
@@ -56,6 +58,7 @@ class Service:
     max_queue: int
     most_sessions: int
     folder: Path
+    ending: threading.Event
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,8 @@ def guarded(action: Callable[..., Updates], visit: Visit, *values: Any) -> Updat
         return action(visit, *values)
     except MinivessError as error:
         shown = error
+    except InterruptedError:
+        return {visit.parts.status: page_text.ENDING}
     except MemoryError:
         shown = MinivessError(
             "MV-UPLOAD-002",
@@ -191,6 +196,8 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     start = time.monotonic()
 
     def tell(part: float) -> None:
+        if service.ending.is_set():
+            raise InterruptedError("the page is ending")
         if time.monotonic() - start > service.max_seconds:
             raise MinivessError(
                 "MV-UPLOAD-002",

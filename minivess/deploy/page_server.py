@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,12 @@ from minivess.errors import MinivessError
 from minivess.logs import say
 
 if TYPE_CHECKING:
+    import socket
+    from types import FrameType
+
     import gradio as gr
     from fastapi import FastAPI
-    from fastapi.requests import Request
-    from fastapi.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from minivess.config.settings import Settings
     from minivess.deploy.bundle import Bundle
@@ -35,16 +39,21 @@ _POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+    "content-security-policy": _POLICY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
 }
 _SESSIONS = 8
 
 
 @contextmanager
-def page_app(bundle: Bundle, settings: Settings) -> Iterator[FastAPI]:
+def page_app(bundle: Bundle, settings: Settings, ending: threading.Event) -> Iterator[FastAPI]:
     """The page as an ASGI application; leaving the context removes all its files.
+
+    Args:
+        bundle: the champion.
+        settings: port and limits.
+        ending: ends the segmentations that are running once it is set.
 
     Raises:
         MinivessError: MV-SYSTEM-004 Gradio or ONNX Runtime is not installed, MV-STATE-003 ONNX
@@ -55,7 +64,7 @@ def page_app(bundle: Bundle, settings: Settings) -> Iterator[FastAPI]:
 
     session = open_session(bundle, settings.threads)
     _check_installed()
-    with tempfile.TemporaryDirectory(prefix="minivess-page-") as folder:
+    with tempfile.TemporaryDirectory(prefix="minivess-page-", ignore_cleanup_errors=True) as folder:
         # Gradio asks the environment where its copies of uploads and results go.
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "cache")
         from minivess.deploy.page import build_page
@@ -75,6 +84,7 @@ def page_app(bundle: Bundle, settings: Settings) -> Iterator[FastAPI]:
             settings.max_queue,
             _SESSIONS,
             made,
+            ending,
         )
         yield _mounted(build_page(service), service, settings)
 
@@ -94,6 +104,22 @@ def _meaning(kind: str) -> str:
     from minivess.statistics.champion import RULES
 
     return RULES[kind].meaning
+
+
+class _Headers:
+    """Adds the headers to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *added]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 def _theme() -> gr.Theme:
@@ -120,14 +146,7 @@ def _mounted(page: gr.Blocks, service: Service, settings: Settings) -> FastAPI:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def protect(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = await call_next(request)
-        response.headers.update(HEADERS)
-        return response
-
+    app.add_middleware(_Headers)
     # A page elsewhere cannot reach this one by a name that points to the loopback address.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     options: dict[str, Any] = {
@@ -147,19 +166,47 @@ def _mounted(page: gr.Blocks, service: Service, settings: Settings) -> FastAPI:
     return mounted
 
 
-def serve_page(bundle: Bundle, settings: Settings) -> None:
+def serve_page(bundle: Bundle, settings: Settings, announce: bool = True) -> None:
     """Serve the page on the loopback address until the process is asked to end.
 
+    Args:
+        bundle: the champion.
+        settings: port and limits.
+        announce: say where it is, as soon as it answers.
+
     Raises:
-        MinivessError: MV-SYSTEM-004, MV-STATE-003 see `page_app`, MV-SYSTEM-006 the port is taken.
+        MinivessError: MV-SYSTEM-004, MV-STATE-003 see `page_app`.
     """
     import uvicorn
 
-    with page_app(bundle, settings) as app:
+    ending = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if announce and self.started:
+                say(f"the page is ready: {page_url(settings)} (Ctrl-C ends it)")
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            ending.set()
+            # Tabs that are open hold a connection, which is cut off after the grace time.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            super().handle_exit(sig, frame)
+
+    with page_app(bundle, settings, ending) as app:
         config = uvicorn.Config(
-            app, HOST, settings.page_port, log_level="warning", timeout_graceful_shutdown=5
+            app, HOST, settings.page_port, log_level="warning", timeout_graceful_shutdown=1
         )
-        say(f"page: http://{HOST}:{settings.page_port}/ (end it with Ctrl-C)")
         # Ctrl-C is how it ends; uvicorn raises it again once all requests are answered.
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
+            Server(config).run()
+
+
+def page_url(settings: Settings) -> str:
+    """Where the page is.
+
+    >>> from minivess.config.settings import load_settings
+    >>> page_url(load_settings("ci"))
+    'http://127.0.0.1:7860'
+    """
+    return f"http://{HOST}:{settings.page_port}"

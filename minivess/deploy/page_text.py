@@ -41,6 +41,7 @@ LET_GO = """
 <p class="mv-warning" role="status">The page no longer holds this volume, to free memory.
 Please choose it again.</p>
 """
+ENDING = '<p class="mv-warning" role="status">The page has ended. Start it again.</p>'
 FAR = 1.5  # ratio of spacings from which results may suffer
 
 

@@ -73,7 +73,8 @@ def plane_picture(
         overlay: outline or filled area of the mask, or none.
 
     Returns uint8 (rows, columns, RGB), the longer side 960 pixels; x runs to the right, y down.
-    The image is interpolated, the mask is not: its outline follows the edges of the voxels.
+    The image is interpolated, the mask is not: its outline follows the edges of the voxels. Where a
+    pixel holds several voxels, it is vessel where one of them is.
 
     >>> plane_picture(np.zeros((4, 2)), np.ones((4, 2), bool), (1.0, 1.0), (0.0, 1.0)).shape
     (480, 960, 3)
@@ -87,8 +88,9 @@ def plane_picture(
     grey = np.clip((plane.astype(np.float32) - low) / (high - low) * 255, 0, 255)
     image = Image.fromarray(np.rint(grey.T).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     picture = np.repeat(np.asarray(image)[..., np.newaxis], 3, axis=2)
-    shown = Image.fromarray(mask.T.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    _lay_over(picture, np.asarray(shown) > 0, overlay)
+    covered = Image.fromarray(mask.T.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    several = max(plane.shape) > LONGEST_SIDE
+    _lay_over(picture, np.asarray(covered) >= (1 if several else 128), overlay)
     return _with_scale_bar(picture, width_um)
 
 

@@ -56,12 +56,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "minivess", "page", "-e", "small", "--port", str(port)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)},
-        start_new_session=True,
-    )
+    with (folder / "page.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "minivess", "page", "-e", "small", "--port", str(port)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)},
+            start_new_session=True,
+            stderr=log,
+        )
     address = f"http://127.0.0.1:{port}/"
     try:
         _wait_for(address, process)
@@ -207,7 +209,18 @@ def test_only_this_computer_reaches_the_page(served: Served) -> None:
     assert f"00000000:{port:04X}" not in bound
 
 
-def test_it_ends_at_once_and_leaves_no_file(served: Served) -> None:
-    os.killpg(served.process.pid, signal.SIGINT)
-    assert served.process.wait(20) == 0
+@needs_chromium
+def test_it_ends_at_once_under_an_open_tab_and_leaves_no_file(
+    served: Served, tmp_path: Path
+) -> None:
+    with browser(tmp_path) as page:
+        page.driver.get(served.address)
+        press(page, "#mv-example")
+        page.wait(page.find("#mv-segment").is_enabled, "a volume")
+        assert served.left()
+        os.killpg(served.process.pid, signal.SIGINT)
+        assert served.process.wait(20) == 0
     assert served.left() == []
+    log = (served.folder / "page.log").read_text(encoding="utf-8")
+    assert served.address.rstrip("/") in log
+    assert "Traceback" not in log

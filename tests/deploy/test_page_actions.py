@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def visit(tmp_path: Path) -> Visit:
     made = tmp_path / "made"
     made.mkdir()
     service = Service(
-        bundle, open_session(bundle), "", "", Limits(1 << 20, 1 << 20), 60, 4, 4, tmp_path
+        bundle, open_session(bundle), "", "", Limits(1 << 20, 1 << 20), 60, 4, 4, tmp_path, Event()
     )
     parts = Parts(**{one.name: one.name for one in fields(Parts)})
     return Visit(service, parts, made, lambda part, doing: None)
@@ -75,6 +76,12 @@ def test_a_segmentation_that_takes_too_long_ends(visit: Visit, viewed: viewing.V
     impatient = replace(visit, service=replace(visit.service, max_seconds=0))
     with pytest.raises(MinivessError, match="took too long"):
         page_actions.segment(impatient, viewed, "outline")
+
+
+def test_a_segmentation_ends_with_the_page(visit: Visit, viewed: viewing.Viewed) -> None:
+    visit.service.ending.set()
+    (text,) = guarded(page_actions.segment, visit, viewed, "outline").values()
+    assert "has ended" in text
 
 
 def test_the_bar_rises_to_the_end(visit: Visit, viewed: viewing.Viewed) -> None:

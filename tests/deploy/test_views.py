@@ -98,6 +98,14 @@ def test_the_overlay_covers_the_mask_and_nothing_else() -> None:
     assert (filled[centre] != plain[centre]).any()
 
 
+def test_a_vessel_thinner_than_a_pixel_is_shown() -> None:
+    plane = np.zeros((4 * LONGEST_SIDE, 40))
+    mask = plane > 0
+    mask[:, 21] = True
+    picture = plane_picture(plane, mask, (1.0, 1.0), (0.0, 1.0), "filled")
+    assert (picture[5] != 0).any(axis=1).all()
+
+
 def test_a_slice_and_a_projection_show_their_voxels() -> None:
     volume = np.zeros((8, 8, 3))
     volume[2, 2, 1] = 10.0
