@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
 import sys
+import tempfile
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -16,6 +18,8 @@ from typing import Literal
 from urllib.error import HTTPError, URLError
 
 from minivess import machine, provenance
+from minivess.config.automatic import planned_patches
+from minivess.config.profiles import read_profile
 from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 from minivess.forecast import Step
@@ -140,7 +144,7 @@ def _disk(folder: Path) -> Finding:
 
 
 def _writable(folder: Path) -> Finding:
-    places = [folder, folder / "results", Path(os.environ.get("TMPDIR", "/tmp"))]  # noqa: S108
+    places = [folder, folder / "results", Path(tempfile.gettempdir())]
     closed = [str(p) for p in places if p.exists() and not os.access(p, os.W_OK | os.X_OK)]
     if closed:
         return Finding("fail", "folders", f"not writable: {', '.join(closed)}", "change the rights")
@@ -234,8 +238,10 @@ def _room(plan: Plan, steps: list[Step]) -> Finding:
 
 
 def _shared_memory(plan: Plan, here: Machine) -> Finding:
-    compute = plan.experiment.compute
-    needed = needed_bytes(plan.experiment.patches, compute.workers, compute.devices) / 1e6
+    compute, models = plan.experiment.compute, plan.experiment.models.values()
+    patches = [planned_patches(plan.experiment.patches, model) for model in models]
+    workers = compute.most_workers
+    needed = max(needed_bytes(each, workers, compute.devices) for each in patches) / 1e6
     if needed <= here.shared_mb:
         return Finding("ok", "shared memory", f"{needed:.0f} MB of {here.shared_mb:.0f}")
     fix = f"--shm-size={needed * 1.1:.0f}m for the container, or compute.workers=0"
@@ -244,23 +250,23 @@ def _shared_memory(plan: Plan, here: Machine) -> Finding:
 
 def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
     """What a network asks of patches, volumes and a GPU."""
-    from minivess.config.profiles import PROFILES, read_profile
-
     experiment = plan.experiment
-    config, patches = experiment.models[name], experiment.patches
+    config = experiment.models[name]
+    patches = planned_patches(experiment.patches, config)
     adapter = build_adapter(config, _spacing(plan))
     divisor, findings = adapter.patch_divisor(), []
     where = f"network {name}"
-    voxels = patches.batch_size
-    for length in patches.patch_size:
-        voxels *= length
+    voxels = patches.batch_size * math.prod(patches.patch_size)
     step = training_mb(config, experiment.loss, voxels)
     said = f"{config.architecture}, {adapter.parameters() / 1e6:.1f} million weights, "
     findings.append(Finding("ok", where, said + f"{_size(step)} for a step of training"))
-    if any(length % each for length, each in zip(patches.patch_size, divisor, strict=True)):
+    chosen = experiment.patches.patch_size != "auto"
+    if chosen and any(
+        length % each for length, each in zip(patches.patch_size, divisor, strict=True)
+    ):
         fix = f"set patches.patch_size to multiples of {list(divisor)}"
         findings.append(Finding("fail", where, f"patches of {list(patches.patch_size)}", fix))
-    if experiment.data.source == "phantom":
+    if chosen and not patches.pad_thin and experiment.data.source == "phantom":
         shape = case_shape(plan, None)
         if any(a > b for a, b in zip(patches.patch_size, shape, strict=True)):
             fix = f"set patches.patch_size to at most {list(shape)}"
@@ -269,7 +275,7 @@ def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
     if on_gpu and step > min(gpu.total_mb for gpu in here.gpus):
         fix = "halve patches.batch_size and double training.accumulate"
         findings.append(Finding("fail", where, f"{_size(step)} for a step on the GPU", fix))
-    seen = read_profile(config.architecture, _project(PROFILES)).trained_on
+    seen = read_profile(config.architecture).trained_on
     if experiment.data.source == "minivess" and "MiniVess" in seen:
         text = "its published weights have seen MiniVess: results are not those of unseen data"
         findings.append(Finding("look", where, text, "say so where you report them"))
@@ -281,7 +287,3 @@ def _spacing(plan: Plan) -> tuple[float, float, float]:
     if experiment.data.source == "phantom":
         return experiment.phantom.phantom_spacing_um
     return experiment.data.spacing_um or PLANNED_SPACING
-
-
-def _project(folder: Path) -> Path:
-    return folder if folder.is_dir() else provenance.PACKAGE.parent / folder

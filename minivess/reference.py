@@ -91,8 +91,8 @@ def type_text(schema: Mapping[str, Any]) -> str:
     """
     if "anyOf" in schema:
         return "; or ".join(type_text(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
     if "$ref" in schema:
         return "name or path of a file"
     kind = schema["type"]

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minivess import paths
+from minivess.config.automatic import planned_patches
 from minivess.config.models import ModelConfig
-from minivess.config.schema import Experiment, InferenceConfig
+from minivess.config.schema import Experiment
 from minivess.config.training import LossConfig, TrainingConfig
 from minivess.models import build_adapter
 from minivess.models.adapter import ModelAdapter
+from minivess.training.auto import loss_bytes
 from minivess.types import Shape, Spacing
 from minivess.workflow import Plan, gpu_count
 
@@ -197,11 +199,10 @@ def training_mb(model: ModelConfig, loss: LossConfig, patch_voxels: int) -> floa
 
     Args:
         model: see `ModelAdapter.training_bytes`.
-        loss: the soft skeleton of clDice keeps 26 maps in each iteration.
+        loss: see `loss_bytes`.
         patch_voxels: voxels of all patches of a batch.
     """
-    skeletons = 4 * 26 * (loss.skeleton_iterations + 1) * patch_voxels
-    return (_adapter(model).training_bytes(patch_voxels) + skeletons) / 1e6
+    return (_adapter(model).training_bytes(patch_voxels) + loss_bytes(loss, patch_voxels)) / 1e6
 
 
 def averages_mb(model: ModelConfig, training: TrainingConfig) -> float:
@@ -244,21 +245,22 @@ def _speed(experiment: Experiment, rule: str) -> float:
 
 def _train_mb(plan: Plan, wildcards: Any) -> float:
     experiment = plan.experiment
-    batch = experiment.patches.batch_size * math.prod(experiment.patches.patch_size)
     model = experiment.models[wildcards.model]
+    patches = planned_patches(experiment.patches, model)
+    batch = patches.batch_size * math.prod(patches.patch_size)
     # The selection cases are predicted between epochs.
     largest = _prediction_mb(plan, case_shape(plan, None))
     step = training_mb(model, experiment.loss, batch) + largest
     step += averages_mb(model, experiment.training)
     device = CUDA_MB if gpus("train", experiment) else 0
-    workers = experiment.compute.workers * WORKER_MB
+    workers = experiment.compute.most_workers * WORKER_MB
     return experiment.compute.devices * (TRAIN_MB + step + device + workers)
 
 
 def _train_seconds(plan: Plan, wildcards: Any) -> float:
     experiment = plan.experiment
-    training, patches = experiment.training, experiment.patches
-    model = experiment.models[wildcards.model]
+    training, model = experiment.training, experiment.models[wildcards.model]
+    patches = planned_patches(experiment.patches, model)
     steps = network_seconds(model, patches.patches_per_epoch * math.prod(patches.patch_size))
     share = experiment.folds.selection_fraction * (1 - 1 / plan.n_folds)
     selection = math.ceil(share * len(plan.cases)) * _window_seconds(
@@ -273,14 +275,16 @@ def _window_seconds(model: ModelConfig, shape: Shape, window: Shape, overlap: fl
     return network_seconds(model, windowed_voxels(shape, window, overlap)) / 3
 
 
-def _window(inference: InferenceConfig, patch: Shape) -> Shape:
-    return inference.window_size or patch
+def _window(experiment: Experiment) -> Shape:
+    """The window, or the largest patch of any network."""
+    patches = [planned_patches(experiment.patches, m) for m in experiment.models.values()]
+    return experiment.inference.window_size or max((p.patch_size for p in patches), key=math.prod)
 
 
 def _prediction_mb(plan: Plan, shape: Shape) -> float:
     """Memory of predicting a volume: 40 bytes for each of its voxels, and a batch of windows."""
     experiment = plan.experiment
-    window = _window(experiment.inference, experiment.patches.patch_size)
+    window = _window(experiment)
     voxels = experiment.inference.window_batch * math.prod(window)
     windows = max(_adapter(m).prediction_bytes(voxels) for m in experiment.models.values())
     return (40 * math.prod(shape) + windows) / 1e6
@@ -301,7 +305,7 @@ def _external_mb(plan: Plan, wildcards: Any) -> float:
 def _external_seconds(plan: Plan, wildcards: Any) -> float:
     """Of each file, by all networks of the slowest arm; then measured."""
     experiment = plan.experiment
-    window = _window(experiment.inference, experiment.patches.patch_size)
+    window = _window(experiment)
     network = max(
         _window_seconds(model, LARGEST_SHAPE, window, experiment.inference.overlap)
         for model in experiment.models.values()
@@ -318,7 +322,7 @@ def _predict_seconds(plan: Plan, wildcards: Any) -> float:
     seconds = _window_seconds(
         experiment.models[wildcards.model],
         case_shape(plan, wildcards.case),
-        _window(experiment.inference, experiment.patches.patch_size),
+        _window(experiment),
         experiment.inference.overlap,
     )
     return TORCH_SECONDS + seconds / _speed(experiment, "predict")
@@ -348,7 +352,7 @@ def _ensembles_mb(plan: Plan, wildcards: Any) -> float:
 def _ensembles_seconds(plan: Plan, wildcards: Any) -> float:
     experiment = plan.experiment
     shape = case_shape(plan, None)
-    window = _window(experiment.inference, experiment.patches.patch_size)
+    window = _window(experiment)
     model = experiment.models[wildcards.model]
     once = _window_seconds(model, shape, window, experiment.inference.overlap)
     network = network_passes(experiment) * once / _speed(experiment, "ensembles")
@@ -370,7 +374,7 @@ def _calibrate_seconds(plan: Plan, wildcards: Any) -> float:
     """Selection cases are predicted, held-out ones measured one after the other."""
     experiment = plan.experiment
     model, shape = experiment.models[wildcards.model], case_shape(plan, None)
-    window = _window(experiment.inference, experiment.patches.patch_size)
+    window = _window(experiment)
     held_out = math.ceil(len(plan.cases) / plan.n_folds)
     selection = math.ceil(experiment.folds.selection_fraction * (len(plan.cases) - held_out))
     predicted = selection * _window_seconds(model, shape, window, experiment.inference.overlap)

@@ -210,7 +210,7 @@ def job_threads(experiment: Experiment, cores: int | None, processes: int = 1) -
     """
     compute = experiment.compute
     if cores is None:
-        return processes * (compute.threads + compute.workers)
+        return processes * (compute.threads + compute.most_workers)
     if compute.device != "cpu" and gpu_count() > 0:
         return cores
     return processes * compute.threads

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from minivess.errors import MinivessError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# How Pydantic names the word among the kinds of a value.
+AUTO = ("literal['auto']",)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -43,9 +51,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def bad_values(invalid: ValidationError, where: str, inside: str = "") -> MinivessError:
     """The error that names every bad value with its dotted key."""
     problems = [
-        f"{'.'.join([*([inside] if inside else []), *map(str, problem['loc'])])}: "
+        f"{'.'.join([*([inside] if inside else []), *_keys(problem)])}: "
         f"{problem['msg']}, found {problem['input']!r}"
-        for problem in invalid.errors()
+        for problem in _one_each(invalid.errors())
     ]
     return MinivessError(
         "MV-CONFIG-002",
@@ -54,3 +62,21 @@ def bad_values(invalid: ValidationError, where: str, inside: str = "") -> Minive
         found="; ".join(problems),
         fix="docs/reference/config.md lists every key with its type and bounds",
     )
+
+
+def _one_each(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Of a value that may also be `auto`, what is wrong with the kind that was meant."""
+    words = {p["loc"][:-1]: isinstance(p["input"], str) for p in problems if p["loc"][-1:] == AUTO}
+
+    def is_meant(problem: ErrorDetails) -> bool:
+        for place, is_word in words.items():
+            if problem["loc"][: len(place)] == place:
+                return is_word == (problem["loc"][-1:] == AUTO)
+        return True
+
+    return [problem for problem in problems if is_meant(problem)]
+
+
+def _keys(problem: ErrorDetails) -> list[str]:
+    """Where a problem is, without the kinds of value that Pydantic has tried."""
+    return [str(part) for part in problem["loc"] if not re.search(r"\[|^constrained-", str(part))]

@@ -16,6 +16,7 @@ from minivess.config.analysis import ANALYSES, resolve_plan
 from minivess.config.files import bad_values, read_yaml
 from minivess.config.keys import PRESETS, check_keys, sections_of, unknown_key
 from minivess.config.models import own_keys
+from minivess.config.profiles import PROFILES, resolve_profiles
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError, nearest
 
@@ -27,7 +28,12 @@ FOLDS_CHECKED = ("n_folds", "folds_file", "test_cases")
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "phantom": ("phantom", "folds.test_cases"),
     "manifest": ("data", "phantom", "folds.test_cases"),
-    "validate": ("data", *(f"folds.{key}" for key in FOLDS_CHECKED), "patches.patch_size"),
+    "validate": (
+        "data",
+        *(f"folds.{key}" for key in FOLDS_CHECKED),
+        "patches.patch_size",
+        "patches.pad_thin",
+    ),
     "preprocess": ("data", "preprocess"),
     "folds": ("folds",),
     "train": ("patches", "augment", "loss", "training", "compute"),
@@ -100,7 +106,9 @@ def resolve_mapping(
     base["models"] = {name: _network(model, keys or {}) for name, keys in models.items()}
     # A file, not a preset with single keys changed: what was registered is all there or not at all.
     base["statistics"]["plan"] = "default"
-    return _validated(resolve_plan(merge(base, merged), plans, where), where)
+    resolved = resolve_plan(merge(base, merged), plans, where)
+    profiles = plans.parent / PROFILES.name
+    return _validated(resolve_profiles(resolved, profiles, where), where)
 
 
 def _network(preset: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from minivess.config.profiles import ModelProfile
 from minivess.config.section import Count, Name, Section
 from minivess.errors import nearest
 
@@ -18,6 +19,9 @@ ARCHITECTURE_KEYS: dict[str, tuple[str, ...]] = {
     "vesselfm": ("weights",),
     "vista3d": ("weights", "class_prompt", "embed_dim"),
 }
+
+
+SHARED_KEYS = ("architecture", "profile")
 
 
 class ModelConfig(Section):
@@ -49,6 +53,12 @@ class ModelConfig(Section):
         48, description="channels of the finest level; the published weights have 48"
     )
 
+    profile: ModelProfile | None = Field(
+        None,
+        description="budgets for what is `auto`: a file in `configs/model_profiles/` by its name, "
+        "or its path; none: that of the architecture",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _only_its_keys(cls, values: Any) -> Any:
@@ -58,7 +68,7 @@ class ModelConfig(Section):
         own = ARCHITECTURE_KEYS.get(str(architecture))
         if own is None:
             return values
-        foreign = [k for k in values if k in cls.model_fields and k not in ("architecture", *own)]
+        foreign = [k for k in values if k in cls.model_fields and k not in (*SHARED_KEYS, *own)]
         if foreign:
             raise ValueError(f"{architecture} has no key {foreign[0]}; {nearest(foreign[0], own)}")
         return values
@@ -75,5 +85,6 @@ def own_keys(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
     >>> own_keys("vesselfm", {"architecture": "vesselfm", "filters": (8, 16), "weights": "a.pt"})
     {'architecture': 'vesselfm', 'weights': 'a.pt'}
     """
-    known = ARCHITECTURE_KEYS.get(architecture, tuple(ModelConfig.model_fields))
-    return {key: value for key, value in values.items() if key in ("architecture", *known)}
+    known = (*SHARED_KEYS, *ARCHITECTURE_KEYS.get(architecture, tuple(ModelConfig.model_fields)))
+    own = {key: value for key, value in values.items() if key in known}
+    return own if own.get("profile") else {k: v for k, v in own.items() if k != "profile"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from minivess import provenance
 from minivess.config.files import bad_values, read_yaml
 from minivess.config.section import Count, Name, Positive, Section
 from minivess.errors import MinivessError, nearest
@@ -36,22 +38,52 @@ class ModelProfile(Section):
 
 
 def read_profile(name: str, folder: Path = PROFILES) -> ModelProfile:
-    """The profile `name` of the folder, or that of a YAML file.
+    """The profile `name` of the folder or of the project, or that of a YAML file.
 
     Raises:
         MinivessError: MV-CONFIG-003 there is none, -005 not YAML, -002 a key missing or bad.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    folders = (folder, provenance.PACKAGE.parent / PROFILES)
+    candidates = [place / f"{name}.yaml" for place in folders]
+    if name.endswith((".yaml", ".yml")):
+        candidates = [Path(name)]
+    path = next((file for file in candidates if file.is_file()), candidates[0])
     if not path.is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
+        known = sorted({file.stem for place in folders for file in place.glob("*.yaml")})
         raise MinivessError(
             "MV-CONFIG-003",
             what=f"there is no profile {name} of a network",
             where=str(path),
-            fix=nearest(name, known) if known else "write one, as docs/how-to/add-a-model.md says",
+            fix=f"{nearest(name, known)}; docs/how-to/add-a-model.md says how to write one",
         )
     values: dict[str, Any] = read_yaml(path)
     try:
         return ModelProfile.model_validate(values)
     except ValidationError as error:
         raise bad_values(error, str(path)) from error
+
+
+def resolve_profiles(values: Mapping[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """An experiment's values with each network's profile read, where anything of it is `auto`.
+
+    Raises:
+        MinivessError: as `read_profile`; MV-CONFIG-004 a profile that nothing would use.
+    """
+    patches = values["patches"]
+    automatic = "auto" in (patches["patch_size"], patches["batch_size"])
+    models = {}
+    for name, keys in values["models"].items():
+        named = keys.get("profile")
+        if not automatic and named is not None:
+            raise MinivessError(
+                "MV-CONFIG-004",
+                what="a profile of a network that nothing is decided from",
+                where=f"{where}, models.{name}.profile",
+                found="neither patches.patch_size nor patches.batch_size is auto",
+                fix="set one of them to auto, or take the profile out",
+            )
+        models[name] = dict(keys)
+        if automatic and not isinstance(named, Mapping):
+            profile = read_profile(named or keys["architecture"], folder)
+            models[name]["profile"] = profile.model_dump(mode="json")
+    return {**values, "models": models}

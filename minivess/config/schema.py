@@ -116,17 +116,32 @@ class FoldsConfig(Section):
     )
 
 
-class PatchConfig(Section):
+class PatchKeys(Section):
     """Patches the network trains on."""
 
-    patch_size: tuple[Count, Count, Count] = Field(
-        (64, 64, 16), description="voxels along (x, y, z)"
+    patch_size: tuple[Count, Count, Count] | Literal["auto"] = Field(
+        (64, 64, 16),
+        description="voxels along (x, y, z); auto: what volumes and the network's profile allow",
     )
-    batch_size: Count = Field(2, description="patches per step")
+    batch_size: Count | Literal["auto"] = Field(
+        2, description="patches per step; auto: as many as the network's profile has room for"
+    )
     patches_per_epoch: Count = Field(64, description="patches per epoch, over all cases")
     foreground_fraction: Probability = Field(
         0.5, description="part of the patches centred on a vessel voxel"
     )
+    pad_thin: bool = Field(
+        False,
+        description="mirror volumes that are thinner than the patch up to it; else that is an "
+        "error",
+    )
+
+
+class PatchConfig(PatchKeys):
+    """Patches once size and number are decided."""
+
+    patch_size: tuple[Count, Count, Count] = (64, 64, 16)
+    batch_size: Count = 2
 
 
 class AugmentConfig(Section):
@@ -153,12 +168,19 @@ class ComputeConfig(Section):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Count = Field(1, description="CPU threads of each process that trains or predicts")
-    workers: int = Field(
-        0, ge=0, description="processes that prepare patches for a trainer; 0: in it"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        0,
+        description="processes that prepare patches for a trainer; 0: in it; auto: some beside a "
+        "GPU, none on the CPU",
     )
     devices: Count = Field(
         1, description="devices that share the training of one fold, a process for each"
     )
+
+    @property
+    def most_workers(self) -> int:
+        """Processes that prepare patches, or the most that auto starts."""
+        return 4 if self.workers == "auto" else self.workers
 
 
 class InferenceConfig(Section):
@@ -265,7 +287,7 @@ class Experiment(Section):
     phantom: PhantomConfig = PhantomConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     folds: FoldsConfig = FoldsConfig()
-    patches: PatchConfig = PatchConfig()
+    patches: PatchKeys = PatchKeys()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()

@@ -19,7 +19,7 @@ SECTIONS: dict[str, type[Section]] = {
     "phantom": schema.PhantomConfig,
     "preprocess": schema.PreprocessConfig,
     "folds": schema.FoldsConfig,
-    "patches": schema.PatchConfig,
+    "patches": schema.PatchKeys,
     "augment": schema.AugmentConfig,
     "model": models.ModelConfig,
     "loss": training.LossConfig,
@@ -46,7 +46,7 @@ for _group, _section in SECTIONS.items():
 
 # Small enough for two CPU cores and a coffee break.
 store(
-    schema.PatchConfig,
+    schema.PatchKeys,
     patch_size=(64, 64, 12),
     batch_size=2,
     patches_per_epoch=32,

@@ -24,18 +24,22 @@ class PatchLocation:
     start: Shape
 
 
-def check_patch_size(size: Shape, divisor: Shape, cases: Sequence[PreparedCase]) -> None:
+def check_patch_size(
+    size: Shape, divisor: Shape, cases: Sequence[PreparedCase], pad_thin: bool = False
+) -> None:
     """Raise where a patch is larger than a volume or the network cannot halve it often enough.
 
     Args:
         size: voxels of the patch along (x, y, z).
         divisor: what the network needs each axis to be a multiple of.
         cases: the volumes.
+        pad_thin: whether thinner volumes are mirrored up to the patch.
 
     Raises:
         MinivessError: MV-PATCH-001 larger than the smallest volume, MV-PATCH-002 not divisible.
     """
-    smallest = np.min([case.shape for case in cases], axis=0)
+    shapes = [np.maximum(case.shape, size) if pad_thin else case.shape for case in cases]
+    smallest = np.min(shapes, axis=0)
     largest = [int(low) // step * step for low, step in zip(smallest, divisor, strict=True)]
     if not all(largest):
         raise _network_too_deep(divisor, cases, largest.index(0))
@@ -96,7 +100,7 @@ def _network_too_deep(divisor: Shape, cases: Sequence[PreparedCase], axis: int) 
         f"a volume of {case.shape[axis]}",
         expected=f"at most {case.shape[axis]}",
         fix="take entries from the end of the model's filters, or leave the case out with "
-        "data.exclude",
+        "data.exclude, or mirror thin volumes with patches.pad_thin=true",
     )
 
 

@@ -74,6 +74,8 @@ def _groups(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
 def _patch(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
     """The patch fits into every volume."""
     patch_size = experiment.patches.patch_size
+    if patch_size == "auto" or experiment.patches.pad_thin:
+        return
     shapes = [(row["shape"], row["case"], row["image"]) for row in rows if row["shape"]]
     for axis, size in enumerate(patch_size):
         if not shapes:

@@ -74,7 +74,9 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
     machine = {d.name: d.value for d in plan.decisions if d.name.startswith("sys_")}
     machine |= provenance.system_facts()
     git = {f"minivess.{name}": value for name, value in provenance.git_state().items()}
-    output.write_json({"params": machine, "tags": git}, paths.run_provenance(root, key))
+    decisions = [vars(decision) for decision in plan.decisions]
+    facts = {"params": machine, "tags": git, "decisions": decisions}
+    output.write_json(facts, paths.run_provenance(root, key))
     tags = {"minivess.config_digest": plan.config_digest, "minivess.run_folder": str(run)}
     handle = mlflow_log.open_run(
         mlflow_log.tracking_uri(),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from minivess.config.schema import ComputeConfig, PatchConfig
+from minivess.config.schema import ComputeConfig, PatchKeys
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def check_team(compute: ComputeConfig, team: Team) -> None:
     )
 
 
-def check_shares(patches: PatchConfig, devices: int) -> None:
+def check_shares(patches: PatchKeys, devices: int) -> None:
     """Raise where batches cannot be cut into equal shares.
 
     Raises:
@@ -100,7 +100,7 @@ def check_shares(patches: PatchConfig, devices: int) -> None:
     """
     for key in ("batch_size", "patches_per_epoch"):
         value = getattr(patches, key)
-        if value % devices:
+        if value != "auto" and value % devices:
             raise MinivessError(
                 "MV-CONFIG-004",
                 what=f"patches.{key} cannot be shared equally by compute.devices",

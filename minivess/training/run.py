@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minivess import output, paths, provenance, stepcode
-from minivess.config.schema import Experiment
+from minivess.config.schema import Experiment, PatchConfig
 from minivess.data.folds import Fold, Folds
 from minivess.data.preprocess import CASE, PreparedCase, open_case
 from minivess.errors import MinivessError
@@ -23,8 +23,10 @@ from minivess.inference.device import (
 )
 from minivess.losses import build_loss
 from minivess.models import build_adapter
+from minivess.models.adapter import ModelAdapter
 from minivess.statistics import tables
 from minivess.training import shared_memory
+from minivess.training.auto import decide
 from minivess.training.distributed import ALONE, Team, check_shares, check_team
 from minivess.training.trainer import TrainingResult, TrainingTask
 from minivess.types import RunKey, Spacing
@@ -80,15 +82,19 @@ def plan_run(
     """
     _check_key(experiment, key, folds)
     check_team(experiment.compute, team)
-    check_shares(experiment.patches, team.size)
     fold = folds.folds[key.fold]
     train = [open_case(paths.preprocessed_case(root, case)) for case in fold.train]
     selection = [open_case(paths.preprocessed_case(root, case)) for case in fold.selection]
     adapter = build_adapter(experiment.models[key.model], typical_spacing(train))
     device, device_decision = choose_device(experiment.compute, team.device_number)
     _, precision_decision = choose_precision(experiment.compute, device)
+    cases, on_gpu = [*train, *selection], device.type == "cuda"
+    experiment, automatic = decide(experiment, key.model, adapter, cases, on_gpu)
+    adapter = build_adapter(experiment.models[key.model], adapter.spacing_um)
+    patches = PatchConfig.model_validate(experiment.patches.model_dump())
+    check_shares(patches, team.size)
     free = shared_memory.free_bytes()
-    shared_memory.check_shared_memory(experiment.patches, experiment.compute, free)
+    shared_memory.check_shared_memory(patches, experiment.compute, free)
     task = TrainingTask(
         adapter=adapter,
         loss=build_loss(key.loss, experiment.loss),
@@ -96,17 +102,14 @@ def plan_run(
         selection=selection,
         seed=key.seed,
         fold=key.fold,
-        patches=experiment.patches,
+        patches=patches,
         augment=experiment.augment,
         training=experiment.training,
         compute=experiment.compute,
         team=team,
     )
     config_digest, run_digest = _digests(experiment, key, fold, precision_decision.value, root)
-    derived = tuple(
-        Decision(name, value, f"from the typical spacing {adapter.spacing_um} um")
-        for name, value in adapter.describe().items()
-    )
+    decided = (device_decision, precision_decision, choose_cpu_kernels(experiment.compute))
     return PlannedRun(
         key,
         task,
@@ -114,8 +117,13 @@ def plan_run(
         run_digest,
         config_digest,
         run_params(experiment, key, fold, task),
-        (device_decision, precision_decision, choose_cpu_kernels(experiment.compute), *derived),
+        (*decided, *automatic, *_derived(adapter)),
     )
+
+
+def _derived(adapter: ModelAdapter) -> list[Decision]:
+    reason = f"from the typical spacing {adapter.spacing_um} um"
+    return [Decision(name, value, reason) for name, value in adapter.describe().items()]
 
 
 def _check_key(experiment: Experiment, key: RunKey, folds: Folds) -> None:

@@ -71,7 +71,7 @@ def check_shared_memory(patches: PatchConfig, compute: ComputeConfig, free: int)
     Raises:
         MinivessError: MV-SYSTEM-005 too small; it says how much is needed and how to get it.
     """
-    needed = needed_bytes(patches, compute.workers, compute.devices)
+    needed = needed_bytes(patches, compute.most_workers, compute.devices)
     if needed <= free:
         return
     size = " x ".join(str(length) for length in patches.patch_size)

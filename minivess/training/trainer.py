@@ -135,7 +135,7 @@ def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torc
     loader = torch.utils.data.DataLoader(
         patches,
         batch_sampler=[list(task.team.share(indices[first : first + size])) for first in firsts],
-        num_workers=task.compute.workers,
+        num_workers=task.compute.most_workers,
         # Forked workers share the memory maps and need no pickle of the task.
         multiprocessing_context="fork" if task.compute.workers else None,
         # The loader seeds its workers from here instead of from the global generator.
@@ -240,10 +240,9 @@ def fit(
     """
     import torch
 
-    check_patch_size(
-        task.patches.patch_size, task.adapter.patch_divisor(), [*task.train, *task.selection]
-    )
-    check_coarsest(task.patches.patch_size, task.adapter.patch_divisor())
+    divisor, cases = task.adapter.patch_divisor(), [*task.train, *task.selection]
+    check_patch_size(task.patches.patch_size, divisor, cases, task.patches.pad_thin)
+    check_coarsest(task.patches.patch_size, divisor)
     device, _ = _compute(task)
     with torch_seeded(task.seed, "weights", task.fold):
         network = task.adapter.build().to(device)

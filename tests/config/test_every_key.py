@@ -37,6 +37,7 @@ from minivess.data.patches import extract, locate_patch
 from minivess.data.phantom import make_phantom
 from minivess.data.preprocess import open_case
 from minivess.data.sources import list_cases
+from minivess.data.validate import validate
 from minivess.errors import MinivessError
 from minivess.figures import FIGURES
 from minivess.inference.device import cpu_has_bfloat16, prepare_torch
@@ -513,12 +514,43 @@ def patches_patch_size(lab: Lab) -> None:
     for size in ((8, 8, 4), (16, 12, 8)):
         image, label = lab.patch(patch_size=list(size))
         assert image.shape == label.shape == size
+    patches_auto(lab)
 
 
 def patches_batch_size(lab: Lab) -> None:
     sizes = [len(images) for images, _ in batches(lab.task(batch_size=3), 1)]
     assert sizes == [3, 1]
     assert [len(images) for images, _ in batches(lab.task(batch_size=1), 1)] == [1] * 4
+
+
+def patches_auto(lab: Lab) -> None:
+    """Both as the volumes (16 x 16 x 8) and the network's profile say."""
+    decided = lab.task(patch_size="auto", batch_size="auto").patches
+    assert (decided.patch_size, decided.batch_size) == ((16, 16, 8), 2)
+
+
+def patches_pad_thin(lab: Lab) -> None:
+    with pytest.raises(MinivessError, match="MV-PATCH-001"):
+        lab.fit(patch_size=[8, 8, 12])
+    images, _ = next(batches(lab.task(patch_size=[8, 8, 12], pad_thin=True), 1))
+    assert images.shape[2:] == (8, 8, 12)
+    lab.fit(patch_size=[8, 8, 12], pad_thin=True)
+    manifest = read_manifest(paths.manifest(lab.base / "results"))
+    for pad, said in ((False, True), (True, False)):
+        checked = lab.step("validate", patch_size=[8, 8, 12], pad_thin=pad)
+        assert ("MV-PATCH-001" in validate(manifest, checked)["code"].to_list()) is said
+
+
+def model_profile(lab: Lab) -> None:
+    """A smaller budget makes smaller patches."""
+    sizes = []
+    for budget in (4000, 0.2):
+        text = Path("configs/model_profiles/dynunet.yaml").read_text(encoding="utf-8")
+        file = lab.folder / f"{budget}.yaml"
+        file.write_text(text.replace("budget_mb: 4000", f"budget_mb: {budget}"), encoding="utf-8")
+        task = lab.task(patch_size="auto", models__dynunet__profile=str(file))
+        sizes.append(np.prod(task.patches.patch_size))
+    assert sizes[1] < sizes[0]
 
 
 def patches_patches_per_epoch(lab: Lab) -> None:
@@ -840,6 +872,7 @@ def compute_workers(lab: Lab) -> None:
         assert len(multiprocessing.active_children()) == count
         del loader
     assert torch.equal(patches[0], patches[1])
+    assert lab.task(workers="auto").compute.workers == 0, "on the CPU"
 
 
 def compute_devices(lab: Lab) -> None:
@@ -1422,6 +1455,8 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("model", "filters"): model_filters,
     ("model", "deep_supervision"): model_deep_supervision,
     ("model", "dropout"): model_dropout,
+    ("model", "profile"): model_profile,
+    ("patches", "pad_thin"): patches_pad_thin,
     ("model", "init_filters"): model_init_filters,
     ("model", "blocks_down"): model_blocks_down,
     ("model", "weights"): model_weights,

@@ -560,3 +560,17 @@ def test_a_bare_name_of_a_key_means_one_section_only() -> None:
 def test_check_keys_accepts_what_resolve_makes() -> None:
     check_keys(resolved().model_dump(), "here")
     assert load.PRESETS not in Experiment.model_fields
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("atuo", "patches.patch_size: Input should be 'auto', found 'atuo'"),
+        ([8, 8], "patches.patch_size.2: Field required"),
+        ([0, 8, 8], "patches.patch_size.0: Input should be greater than or equal to 1, found 0"),
+    ],
+)
+def test_a_bad_value_that_could_have_been_auto_is_one_problem(value: object, found: str) -> None:
+    error = refused({}, patch_size=value)
+    assert error.what.startswith("1 config value(s)")
+    assert error.found.startswith(found)
