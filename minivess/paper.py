@@ -37,6 +37,7 @@ TABLES = (
     "comparison",
     "ranks",
     "power",
+    "mixed_model",
     "champions",
     "baseline",
     "calibration",

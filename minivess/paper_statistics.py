@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minivess.figures.style import metric_label
-from minivess.paper import Results, arm_names, comparisons, pipe_table, signed
+from minivess.paper import Results, arm_names, comparisons, interval, pipe_table, signed
 from minivess.statistics.summary import number, p_number
 
 DETECTABLE = ("sd_difference", "least_dz", "least_difference")
@@ -73,6 +73,7 @@ def ranks_table(results: Results) -> str:
             names[row["model"], row["loss"]],
             f"{row['rank']} ({row['rank_low']} to {row['rank_high']})",
             number(row["first"]),
+            "none" if row["tau"] is None else f"{row['tau']:.2f} ({row['tau_low']:.2f})",
             f"{row['mean_rank']:.2f}",
             f"{row['critical_difference']:.2f}",
             "none" if row["friedman_p"] is None else p_number(row["friedman_p"]),
@@ -81,9 +82,61 @@ def ranks_table(results: Results) -> str:
         for row in results.tables["ranks"].filter(metric=metric).sort("rank").to_dicts()
     ]
     if not rows:
-        rows.append(["none", "ranks need two arms with two cases in common", *[""] * 5])
-    header = ["Metric", "Arm", "Place", "First", "Mean rank", "CD", "*p* (Friedman)"]
-    return pipe_table(header, rows, [2, 4, 2, 1, 2, 1, 2])
+        rows.append(["none", "ranks need two arms with two cases in common", *[""] * 6])
+    header = ["Metric", "Arm", "Place", "First", "$\\tau$", "Mean rank", "CD", "*p* (Friedman)"]
+    return pipe_table(header, rows, [2, 4, 2, 1, 2, 2, 1, 2])
+
+
+STATUSES = {
+    "converged": "",
+    "singular": "a component is zero",
+    "too_few_levels": "too few arms or cases",
+    "no_variation": "nothing but arms and cases varies",
+    "not_converged": "no optimum was found",
+}
+
+
+def mixed_model_table(results: Results) -> str:
+    """Effects of network and loss in each metric of the analysis file, a row for each level."""
+    rows = []
+    for metric in results.config.statistics.plan.metrics:
+        for row in results.tables["mixed_model"].filter(metric=metric).to_dicts():
+            estimates = row["estimate"] is not None
+            if row["term"] == "intercept" and estimates:
+                continue
+            level = f"{row['term']} `{row['level']}`"
+            rows.append(
+                [
+                    metric_label(metric),
+                    level if estimates else STATUSES[row["status"]],
+                    f"{signed(row['estimate'])} {interval(row)}" if estimates else "none",
+                    *(
+                        "none" if row[p] is None else p_number(row[p])
+                        for p in ("p_value", "p_term")
+                    ),
+                ]
+            )
+    header = ["Metric", "Level", "Difference", "*p*", "*p* of the term"]
+    return pipe_table(header, rows, [2, 5, 4, 2, 2])
+
+
+def components_table(results: Results) -> str:
+    """Variance components of the mixed model of each metric, a row each."""
+    rows = []
+    for metric in results.config.statistics.plan.metrics:
+        row = results.tables["mixed_model"].filter(metric=metric).row(0, named=True)
+        sds = (row[f"sd_{name}"] for name in ("fold", "case", "residual"))
+        rows.append(
+            [
+                metric_label(metric),
+                f"`{row['reference']}`",
+                *("none" if sd is None else number(sd) for sd in sds),
+                f"{row['n_values']} of {row['n_cases']} cases in {row['n_folds']} folds",
+                STATUSES[row["status"]] or "converged",
+            ]
+        )
+    header = ["Metric", "Reference", "SD folds", "SD cases", "SD rest", "Values", "Fit"]
+    return pipe_table(header, rows, [2, 4, 2, 2, 2, 4, 3])
 
 
 def power_table(results: Results) -> str:

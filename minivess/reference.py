@@ -40,6 +40,8 @@ TABLES: dict[str, str] = {
     "conformal": "Conformal thresholds and margins, and what they held, case by case.",
     "coverage": "What conformal masks promised, and what was observed over cases.",
     "ranks": "Place of each network and loss in each metric, and how stable it is.",
+    "mixed_model": "Linear mixed model of the values of the trained networks: network and loss are "
+    "fixed effects, fold and case random ones.",
     "power": "The least difference that each comparison could have found.",
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }

@@ -147,12 +147,13 @@ def note_plan(root: Path, plan: AnalysisPlan) -> None:
 
 
 def compare_arms(root: Path) -> None:
-    """Write ensembles, summary, comparison, ranks, power, summary.json and summary.txt."""
+    """Write the tables of the statistics, summary.json and summary.txt."""
     import polars as pl
 
     from minivess.data.manifest import read_groups
     from minivess.statistics import tables
     from minivess.statistics.compare import compare, summarise
+    from minivess.statistics.mixed_model import mixed_model
     from minivess.statistics.power import detectable
     from minivess.statistics.ranks import rank_arms
     from minivess.statistics.summary import summary_json, summary_text
@@ -163,6 +164,7 @@ def compare_arms(root: Path) -> None:
     cases = tables.read("cases", paths.table(root, "cases"))
     ensembles = ensembles_table(root, experiment, sorted(set(cases["fold"])))
     output.write_parquet(ensembles, paths.table(root, "ensembles"))
+    output.write_parquet(mixed_model(cases, config), paths.table(root, "mixed_model"))
     cases = pl.concat([cases, ensembles])
     groups = read_groups(paths.manifest(root))
     summary, comparison = summarise(cases, config, groups), compare(cases, config, groups)

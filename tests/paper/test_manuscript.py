@@ -109,8 +109,9 @@ def test_ranks_and_power_are_their_tables(root: Path, text: str) -> None:
     assert rows[0][:2] == ["Dice", f"`{first['loss']}`"]
     assert rows[0][2] == f"{first['rank']} ({first['rank_low']} to {first['rank_high']})"
     mean_rank = f"{first['mean_rank']:.2f}"
-    assert rows[0][3:5] == [number(first["first"]), mean_rank]
-    assert rows[0][6] == p_number(first["friedman_p"])
+    tau = f"{first['tau']:.2f} ({first['tau_low']:.2f})"
+    assert rows[0][3:6] == [number(first["first"]), tau, mean_rank]
+    assert rows[0][7] == p_number(first["friedman_p"])
     _, *rows = table_rows(text, "tbl-power")
     table = pl.read_parquet(paths.table(root, "power"))
     assert len(rows) == table.height == 5 * 6
@@ -118,6 +119,21 @@ def test_ranks_and_power_are_their_tables(root: Path, text: str) -> None:
     assert rows[0][1] == f"`{pair['loss_a']}` − `{pair['loss_b']}`"
     values = [number(pair[name]) for name in ("sd_difference", "least_dz", "least_difference")]
     assert rows[0][2:] == [str(pair["n_cases"]), f"{pair['alpha']:.3g}", *values]
+
+
+def test_mixed_model_is_its_table(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-mixed-model")
+    table = pl.read_parquet(paths.table(root, "mixed_model"))
+    effects = table.filter(pl.col("term") != "intercept")
+    assert len(rows) == effects.height == 5 * 3
+    first = effects.filter(metric="dice").row(0, named=True)
+    assert rows[0][:2] == ["Dice", f"loss `{first['level']}`"]
+    assert rows[0][2].startswith(f"{first['estimate']:+.3f}".replace("-", "−"))
+    assert rows[0][3:] == [p_number(first["p_value"]), p_number(first["p_term"])]
+    _, *rows = table_rows(text, "tbl-components")
+    assert len(rows) == 5
+    assert rows[0][1] == f"`{first['reference']}`"
+    assert rows[0][5] == "24 of 6 cases in 2 folds"
 
 
 def test_the_analysis_file_is_named_with_its_digest(text: str) -> None:
@@ -232,6 +248,7 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     for label in ("tbl-comparison", "tbl-effects", "tbl-power"):
         assert table_rows(text, label)[1][:2] == ["none", "the experiment has one arm"]
     assert "| none | ranks need two arms" in text
+    assert table_rows(text, "tbl-mixed-model")[1][1:3] == ["too few arms or cases", "none"]
     assert "synthetic" not in text
     assert "@poon2023" in section(text, "Data")
     assert "Cases left out by name: 1." in section(text, "Data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 
 from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import StatisticsConfig
@@ -42,6 +43,7 @@ def test_a_clear_order_is_stable() -> None:
     table = tables.schema("ranks").validate(ranks.rank_arms(cases_of(values), config()))
     places = table.select("loss", "rank", "rank_low", "rank_high", "first", "mean_rank").rows()
     assert places == [("a", 2, 2, 2, 0.0, 2.0), ("b", 1, 1, 1, 1.0, 1.0), ("c", 3, 3, 3, 0.0, 3.0)]
+    assert set(table["tau"]) == set(table["tau_low"]) == {1.0}
     assert table["friedman_p"][0] == pytest.approx(0.0183, abs=1e-4)  # chi square of 8
 
 
@@ -61,11 +63,35 @@ def test_a_chance_order_is_not_stable() -> None:
     assert table["rank_high"].to_list() == [2, 2]
 
 
+def test_tau_is_the_mean_over_resamples_of_scipys() -> None:
+    random = np.random.default_rng(2)
+    values = {loss: random.normal(0.5, 0.1, 10).tolist() for loss in "abcd"}
+    table = ranks.rank_arms(cases_of(values), config())
+    costs = -np.array([values[loss] for loss in "abcd"])
+    observed = scipy.stats.rankdata(costs.mean(axis=1))
+    drawn = random.integers(5, size=(4000, 2, 5))  # five cases of each of two folds
+    folds = np.stack([costs[:, 0::2], costs[:, 1::2]])
+    means = np.stack([folds[f][:, drawn[:, f]].mean(axis=-1) for f in (0, 1)]).mean(axis=0)
+    taus = [scipy.stats.kendalltau(observed, column).statistic for column in means.T]
+    assert set(table["tau"]) == {table["tau"][0]}
+    assert table["tau"][0] == pytest.approx(np.mean(taus), abs=0.05)
+    assert table["tau_low"][0] == pytest.approx(np.quantile(taus, 0.025), abs=0.4)
+
+
+def test_tau_by_hand() -> None:
+    assert ranks.kendall_tau(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == -1
+    assert ranks.kendall_tau(np.array([1.0, 2, 3]), np.array([1.0, 1, 1])) == 0
+    assert ranks.kendall_tau(np.array([1.0, 1, 1]), np.array([1.0, 2, 3])) is None
+    # One pair of three tied: 2 / sqrt(3 * 2).
+    assert ranks.kendall_tau(np.array([1.0, 2, 3]), np.array([1.0, 1, 3])) == 0.816497
+
+
 def test_equal_arms_share_the_first_place() -> None:
     table = ranks.rank_arms(cases_of({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.6, 0.7]}), config())
     assert table["rank"].to_list() == [1, 1]
     assert table["first"].to_list() == [1.0, 1.0]
     assert table["mean_rank"].to_list() == [1.5, 1.5]
+    assert table["tau"].to_list() == table["tau_low"].to_list() == [None, None]
 
 
 def test_one_arm_has_no_rank() -> None:

@@ -112,7 +112,7 @@ rule compare:
         tables("cases", "baseline"),
         all_ensembles(paths.ensembles_metrics),
     output:
-        tables("ensembles", "summary", "comparison", "ranks", "power"),
+        tables("ensembles", "summary", "comparison", "ranks", "power", "mixed_model"),
         paths.summary(ROOT),
         report(
             paths.summary_text(ROOT),
