@@ -46,17 +46,6 @@ TABLES: dict[str, str] = {
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }
 
-PROBLEM: dict[str, str] = {
-    "case": "name of the case; empty where the problem is one of all cases together",
-    "severity": "error: nothing runs before it is solved; warning: look at it",
-    "code": "code of the error",
-    "what": "what is wrong",
-    "where": "file or key",
-    "found": "what is there",
-    "expected": "what should be there",
-    "fix": "what to do",
-}
-
 LOSS_PARTS = (
     "minivess.losses.boundary:signed_distance",
     "minivess.losses.calibration:hard_l1_ace",
@@ -237,7 +226,7 @@ def tables_page() -> str:
 
     columns: dict[str, list[list[str]]] = {
         "manifest": [[f"`{key}`", str(kind), text] for key, (kind, text) in MANIFEST.items()],
-        "validation": [[f"`{key}`", "String", PROBLEM[key]] for key in PROBLEM_COLUMNS],
+        "validation": [[f"`{key}`", "String", text] for key, text in PROBLEM_COLUMNS.items()],
     }
     for name, of_table in COLUMNS.items():
         columns[name] = [

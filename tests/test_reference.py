@@ -13,7 +13,6 @@ from minivess.cli import app
 from minivess.config.keys import keys
 from minivess.config.schema import Experiment
 from minivess.config.stores import SECTIONS
-from minivess.data.validate import PROBLEM_COLUMNS
 from minivess.errors import CODES
 from minivess.losses import LOSSES
 from minivess.metrics import METRICS
@@ -110,7 +109,6 @@ def test_every_registry_is_on_its_page_completely() -> None:
         listed = [row[0].strip(" `") for row in rows(section_of(tables, name))]
         assert listed[2:] == list(columns)
     assert set(reference.TABLES) == {*COLUMNS, "manifest", "validation"}
-    assert set(reference.PROBLEM) == set(PROBLEM_COLUMNS)
 
 
 def test_every_loss_and_part_has_a_formula_and_a_source() -> None:

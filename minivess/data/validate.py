@@ -16,7 +16,16 @@ from minivess.errors import CODES, MinivessError
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
 
-PROBLEM_COLUMNS = ("case", "severity", "code", "what", "where", "found", "expected", "fix")
+PROBLEM_COLUMNS: dict[str, str] = {
+    "case": "name of the case; empty where the problem is one of all cases together",
+    "severity": "error: nothing runs before it is solved; warning: look at it",
+    "code": "code of the error",
+    "what": "what is wrong",
+    "where": "file or key",
+    "found": "what is there",
+    "expected": "what should be there",
+    "fix": "what to do",
+}
 # largest ratio of two cases' spacing along one axis that passes without a word
 SPACING_RATIO = 3.0
 _SHOWN = 20
