@@ -26,6 +26,7 @@ from minivess.cli import (  # noqa: F401
     locked_set,
     page,
     people,
+    points,
 )
 from minivess.cli.app import STATE, app
 from minivess.environment import prepare_environment

@@ -28,9 +28,9 @@ class Vista3DAdapter(ModelAdapter):
     """Foundation model of computed tomography: its published weights, fine-tuned for one class.
 
     MONAI's vista3d132. Training and the experiment's predictions use the automatic branch with the
-    class prompt `class_prompt` (25 is hepatic vessels; from 133 on they are free). The branch that
-    answers points keeps its published weights. It was trained on isotropic tomograms: set
-    preprocess.normalisation to minmax.
+    class prompt `class_prompt` (25 is hepatic vessels; from 133 on they are free). The branch for
+    points keeps its published weights and answers `minivess points`. It was trained on isotropic
+    tomograms: set preprocess.normalisation to minmax.
 
     Source: He et al. 2025, CVPR, arXiv:2406.05285.
     """
