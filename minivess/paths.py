@@ -215,6 +215,11 @@ def external_folder(root: Path, name: str) -> Path:
     return root / "external" / name
 
 
+def vote_folder(root: Path) -> Path:
+    """Predictions on a test or external set by majority vote; those by the mean lie beside it."""
+    return root / "vote"
+
+
 def set_result(root: Path) -> Path:
     """Means and intervals on a test or external set, and which networks were evaluated."""
     return root / "result.json"

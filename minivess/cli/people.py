@@ -27,7 +27,7 @@ def query(sql: SqlArgument, experiment: ExperimentOption = "demo") -> None:
 
 @app.command()
 def summary(experiment: ExperimentOption = "demo") -> None:
-    """Print the final summary of a finished experiment."""
+    """Print the final summary of an experiment, and its results on test and external sets."""
     path = paths.summary_text(paths.experiment_folder(experiment))
     if not path.exists():
         raise MinivessError(
@@ -37,6 +37,12 @@ def summary(experiment: ExperimentOption = "demo") -> None:
             fix=f"run it: just experiment {experiment}",
         )
     print(path.read_text(encoding="utf-8"), end="")
+    from minivess.paper_sets import set_results
+    from minivess.statistics.summary import MAIN_METRICS
+    from minivess.steps.evaluated import result_lines
+
+    for result in set_results(path.parent):
+        print("\n" + "\n".join(result_lines(result, MAIN_METRICS)))
 
 
 @app.command("experiment")

@@ -8,7 +8,7 @@ lies outside every fold.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,39 @@ def mean_probability(probabilities: Iterable[Float32Array]) -> Float32Array:
     if total is None:
         raise ValueError("an ensemble needs a member")
     return (total / count).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """What networks predict together, (x, y, z): mean probability and part of the masks."""
+
+    mean: Float32Array
+    vote: Float32Array
+
+
+def pooled(probabilities: Iterable[Float32Array], threshold: float) -> Pooled:
+    """`mean_probability` and `vote_fraction` of networks that predict one after the other.
+
+    Args:
+        probabilities: one array per member, of one shape.
+        threshold: a member's mask is where its probability is above it.
+
+    Raises:
+        ValueError: there is no member.
+
+    >>> both = pooled([np.float32([0.9]), np.float32([0.4]), np.float32([0.4])], 0.5)
+    >>> both.mean.round(4).tolist(), both.vote.round(4).tolist()
+    ([0.5666999816894531], [0.33329999446868896])
+    """
+    votes: list[BoolArray] = []
+
+    def counted() -> Iterator[Float32Array]:
+        for probability in probabilities:
+            votes.append(probability > threshold)
+            yield probability
+
+    mean = mean_probability(counted())
+    return Pooled(mean, vote_fraction(votes))
 
 
 def vote_fraction(masks: Iterable[BoolArray]) -> Float32Array:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from minivess.types import BoolArray, Float32Array
 
 
+# The first is the result, the other stands beside it.
+KINDS = ("mean", "vote")
+
+
 @dataclass(frozen=True)
 class CaseSet:
     """Cases to evaluate.
@@ -101,7 +105,8 @@ def evaluate_arm(
         cases: the set.
         names: its cases.
         root: results folder of the experiment that the networks are of.
-        runs: the networks, of one arm; the mean of their probabilities is thresholded.
+        runs: the networks, of one arm; the mean of their probabilities and the vote of their masks
+            are measured.
         table: name of the table.
 
     Raises:
@@ -124,38 +129,45 @@ def evaluate_arm(
     rows: list[dict[str, object]] = []
     for name in names:
         case = open_case(paths.preprocessed_case(cases.folder, name))
-        probability, mask = _mean_prediction(networks, case, experiment)
-        write_prediction(cases.folder, case, probability, mask)
-        values = evaluate_case(
-            mask,
-            np.asarray(case.label) > 0,
-            probability,
-            case.spacing_um,
-            experiment.evaluation.nsd_tolerance_um,
-            experiment.evaluation.junction_tolerance_um,
-        )
-        about = {"experiment": experiment.name, "set": cases.name, "case": name}
-        about |= {"model": runs[0].model, "loss": runs[0].loss}
-        rows += [{**about, "n_networks": len(runs), **vars(value)} for value in values]
-        shown = ", ".join(f"{value.metric} {value.value:.4g}" for value in values[:4])
-        say(f"{cases.name} {name}: {shown}")
+        for kind, (probability, mask) in _predicted(networks, case, experiment).items():
+            place = cases.folder if kind == "mean" else paths.vote_folder(cases.folder)
+            write_prediction(place, case, probability, mask)
+            values = evaluate_case(
+                mask,
+                np.asarray(case.label) > 0,
+                probability,
+                case.spacing_um,
+                experiment.evaluation.nsd_tolerance_um,
+                experiment.evaluation.junction_tolerance_um,
+            )
+            about = {"experiment": experiment.name, "set": cases.name, "case": name}
+            about |= {"model": runs[0].model, "loss": runs[0].loss, "ensemble": kind}
+            rows += [{**about, "n_networks": len(runs), **vars(value)} for value in values]
+            shown = ", ".join(f"{value.metric} {value.value:.4g}" for value in values[:4])
+            say(f"{cases.name} {name}, {kind}: {shown}")
     made = tables.from_rows(table, rows)
     output.write_parquet(made, paths.table(cases.folder, table))
     return made
 
 
-def _mean_prediction(
+def _predicted(
     networks: Sequence[TrainedNetwork], case: PreparedCase, experiment: Experiment
-) -> tuple[Float32Array, BoolArray]:
-    """Mean probability (x, y, z) over networks, in their order, and where it is vessel."""
-    from minivess.inference.ensemble import mean_probability
+) -> dict[str, tuple[Float32Array, BoolArray]]:
+    """Probability (x, y, z) and mask by the mean and by the vote of networks, in their order."""
+    from minivess.inference.ensemble import pooled
     from minivess.inference.predict import predict_case
 
-    mean = mean_probability(
-        predict_case(network, case, experiment.inference, experiment.compute)[0]
-        for network in networks
+    threshold = experiment.inference.probability_threshold
+    both = pooled(
+        (
+            predict_case(network, case, experiment.inference, experiment.compute)[0]
+            for network in networks
+        ),
+        threshold,
     )
-    return mean, mean > experiment.inference.probability_threshold
+    found = {"mean": (both.mean, both.mean > threshold), "vote": (both.vote, both.vote > 0.5)}
+    assert tuple(found) == KINDS
+    return found
 
 
 def write_result(
@@ -170,7 +182,10 @@ def write_result(
         "set": cases.name,
         "n_cases": table["case"].n_unique(),
         "confidence": cases.experiment.statistics.confidence,
-        "metrics": set_metrics(table, cases.experiment.statistics),
+        "metrics": {
+            kind: set_metrics(table.filter(ensemble=kind), cases.experiment.statistics)
+            for kind in KINDS
+        },
         **facts,
     }
     output.write_json(result, paths.set_result(cases.folder))
@@ -185,7 +200,7 @@ def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, 
     Every case counts as its own group.
 
     Args:
-        table: the table test or external, of one set.
+        table: the table test or external, of one set and kind of ensemble.
         statistics: level, resamples and seed of the intervals.
     """
     import statistics as stdlib_statistics
@@ -214,20 +229,22 @@ def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, 
     return found
 
 
-def result_lines(result: Mapping[str, Any]) -> list[str]:
-    """A result as text, one line per metric."""
+def result_lines(result: Mapping[str, Any], metrics: Sequence[str] = ()) -> list[str]:
+    """A result as text, one line per metric; all of them, or those named."""
     from minivess.metrics import METRICS
     from minivess.statistics.summary import number
 
-    arm = f"{result['model']}/{result['loss']}, mean of {len(result['networks'])} networks"
-    lines = [f"{result['set']}: {arm}, {result['n_cases']} cases"]
-    for metric, row in result["metrics"].items():
-        interval = "no interval"
-        if row["ci_low"] is not None:
-            interval = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
-        failed = f", {row['n_not_ok']} with an empty mask" if row["n_not_ok"] else ""
-        lines.append(
-            f"  {METRICS[metric].label:<22}{number(row['mean']):>8} "
-            f"[{interval}]{' um' if row['unit'] == 'um' else ''}{failed}"
-        )
+    lines = []
+    for kind, rows in result["metrics"].items():
+        arm = f"{result['model']}/{result['loss']}, {kind} of {len(result['networks'])} networks"
+        lines.append(f"{result['set']}: {arm}, {result['n_cases']} cases")
+        for metric in metrics or rows:
+            row, interval = rows[metric], "no interval"
+            if row["ci_low"] is not None:
+                interval = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+            failed = f", {row['n_not_ok']} with an empty mask" if row["n_not_ok"] else ""
+            lines.append(
+                f"  {METRICS[metric].label:<22}{number(row['mean']):>8} "
+                f"[{interval}]{' um' if row['unit'] == 'um' else ''}{failed}"
+            )
     return lines

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def evaluate_external(root: Path, name: str) -> None:
     """Evaluate the balanced champion's arm on an external set; write tables and result.json.
 
-    The mean probability of all its networks, of every fold and seed, counts. Warnings of the set,
+    The mean probability of all its networks, of every fold and seed, is the result; their vote is
+    measured beside it. Warnings of the set,
     among them a shared origin, are in its validation table and in result.json.
 
     Raises:

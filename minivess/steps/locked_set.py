@@ -155,8 +155,9 @@ def find_line(folder: Path, event: str, analysis: str) -> audit.Line | None:
 def evaluate_test(root: Path) -> Mapping[str, Any]:
     """Evaluate the balanced champion's arm on the test cases; what result.json says.
 
-    The mean probability of all its networks counts. An analysis that was evaluated before is not
-    evaluated again: its stored result is returned and the log stays as it is.
+    The mean probability of all its networks is the result; their vote is measured beside it. An
+    analysis that was evaluated before is not evaluated again: its stored result is returned and the
+    log stays as it is.
 
     Raises:
         MinivessError: MV-LOCK-002 nobody has unlocked this analysis, MV-LOCK-003 the log was

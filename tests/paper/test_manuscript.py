@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from minivess import output, paths, provenance
 from minivess.config.plan import AnalysisPlan
@@ -253,9 +254,42 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     assert "@poon2023" in section(text, "Data")
     assert "Cases left out by name: 1." in section(text, "Data")
     assert "A test set of 1 case is locked away" in section(text, "Data")
+    assert "The test set of 1 case is locked: nothing has opened its labels." in text
+    assert table_rows(text, "tbl-unseen")[1][0] == "none"
     assert "Patches were not augmented." in text
     assert "No mask was empty in 6 predictions" in section(text, "Results")
     assert "trained with one seed" in section(text, "Limits")
+
+
+def test_results_on_other_cases_are_told(
+    root: Path, read_manuscript: Reader, tmp_path: Path
+) -> None:
+    changed = tmp_path / "demo"
+    shutil.copytree(root, changed)
+    config = paths.step_config(changed, "experiment")
+    resolved = yaml.safe_load(config.read_text(encoding="utf-8"))
+    resolved["folds"]["test_cases"] = ["t1", "t2"]
+    outside = {**resolved["data"], "source": "csv", "path": "x.csv"}
+    resolved["external"] = {"octa": outside, "later": outside}
+    config.write_text(yaml.safe_dump(resolved), encoding="utf-8")
+    row = {"unit": "1", "mean": 0.625, "ci_low": 0.5, "ci_high": 0.75, "n_cases": 2, "n_not_ok": 0}
+    about = {"model": "net", "loss": "dice_ce", "n_cases": 2, "networks": {"a": "0", "b": "1"}}
+    about["metrics"] = {kind: dict.fromkeys(METRICS, row) for kind in ("mean", "vote")}
+    tested = {**about, "set": "test", "analysis": "ab" * 32}
+    output.write_json(tested, paths.set_result(paths.test_folder(changed, tested["analysis"])))
+    octa = {**about, "set": "octa", "warnings": ["one laboratory"]}
+    output.write_json(octa, paths.set_result(paths.external_folder(changed, "octa")))
+    text = (read_manuscript(changed) / "index.qmd").read_text(encoding="utf-8")
+    assert "The test set of 2 cases was unlocked for one analysis (`abababababababab`)" in text
+    assert "The external set `octa` has 2 cases. Its warnings: one laboratory." in text
+    assert "The external set `later` has not been evaluated." in text
+    _, *rows = table_rows(text, "tbl-unseen")
+    assert [cells[:3] for cells in rows] == [
+        [name, f"`net/dice_ce`, {kind} of 2", "2"]
+        for name in ("test `abababab`", "octa")
+        for kind in ("mean", "vote")
+    ]
+    assert rows[0][3] == "0.625 (0.500, 0.750)"
 
 
 def test_lower_is_better(

@@ -48,13 +48,14 @@ def test_tables_and_result(root: Path) -> None:
     assert all(name.startswith(("external/other/", "config/")) for name in changed)
     folder = paths.external_folder(root, "other")
     table = tables.read("external", paths.table(folder, "external"))
-    assert table.height == 3 * len(METRICS)
+    assert table.height == 2 * 3 * len(METRICS)
     assert set(table["set"]) == {"other"}
     assert set(table["n_networks"]) == {2}
     result = json.loads(paths.set_result(folder).read_text(encoding="utf-8"))
-    dice = table.filter(pl.col("metric") == "dice")["value"]
-    assert result["metrics"]["dice"]["mean"] == pytest.approx(dice.mean())
-    assert result["metrics"]["dice"]["n_cases"] == 3
+    for kind in ("mean", "vote"):
+        dice = table.filter(metric="dice", ensemble=kind)["value"]
+        assert result["metrics"][kind]["dice"]["mean"] == pytest.approx(dice.mean())
+        assert result["metrics"][kind]["dice"]["n_cases"] == 3
     assert result["warnings"] == []
     mask = read_volume(paths.prediction(folder, "phantom_001"))
     assert mask.affine is not None

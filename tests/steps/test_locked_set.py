@@ -20,6 +20,7 @@ from minivess.data.volume import read_volume
 from minivess.errors import MinivessError
 from minivess.inference.predict import load_network, predict_case
 from minivess.metrics import METRICS
+from minivess.paper_sets import set_results
 from minivess.statistics import tables
 from minivess.steps import data, locked_set
 from minivess.steps.evaluated import case_set, prepare_cases, result_lines
@@ -132,13 +133,17 @@ def test_the_mean_of_all_networks_is_evaluated_once(root: Path) -> None:
     folder = paths.test_folder(root, result["analysis"])
     table = tables.read("test", paths.table(folder, "test"))
     assert table["case"].unique().to_list() == [LOCKED]
-    assert table["metric"].to_list() == sorted(METRICS)
+    assert set(table["ensemble"]) == {"mean", "vote"}
+    assert table.filter(ensemble="mean")["metric"].to_list() == sorted(METRICS)
     expected_mask, expected_dice = recomputed(root, folder)
     mask = read_volume(paths.prediction(folder, LOCKED)).array > 0
     assert np.array_equal(mask, expected_mask)
-    dice = table.filter(table["metric"] == "dice")["value"].item()
+    dice = table.filter(metric="dice", ensemble="mean")["value"].item()
     assert dice == pytest.approx(expected_dice, abs=1e-12)
-    assert result["metrics"]["dice"]["mean"] == dice
+    assert result["metrics"]["mean"]["dice"]["mean"] == dice
+    # Of two networks both must have a voxel: half is no majority.
+    voted = read_volume(paths.prediction(paths.vote_folder(folder), LOCKED)).array > 0
+    assert np.array_equal(voted, recomputed_vote(root, folder))
     assert set(result["networks"]) == {str(run) for run in RUNS}
     lines = audit.verify(paths.audit_folder(root))
     assert [line.event for line in lines] == ["unlock-test", "test-evaluate"]
@@ -146,7 +151,10 @@ def test_the_mean_of_all_networks_is_evaluated_once(root: Path) -> None:
     assert locked_set.evaluate_test(root) == result
     assert audit.verify(paths.audit_folder(root)) == lines
     assert digests(root) == after
-    assert "Dice" in "\n".join(result_lines(result))
+    lines_of = result_lines(result, ("dice",))
+    assert [line.partition(",")[0] for line in lines_of[::2]] == ["test: tiny/dice_ce"] * 2
+    assert len(result_lines(result)) == 2 * (1 + len(METRICS))
+    assert set_results(root) == [result]
 
 
 def recomputed(root: Path, folder: Path) -> tuple[np.ndarray, float]:
@@ -168,6 +176,14 @@ def recomputed(root: Path, folder: Path) -> tuple[np.ndarray, float]:
     ]
     mask = np.mean(found, axis=0) > 0.5
     return mask, 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+
+
+def recomputed_vote(root: Path, folder: Path) -> np.ndarray:
+    experiment = load_step(paths.step_config(root, "experiment"))
+    case = open_case(paths.preprocessed_case(folder, LOCKED))
+    networks = [load_network(paths.run_folder(root, run)) for run in RUNS]
+    masks = [predict_case(n, case, experiment.inference, experiment.compute)[1] for n in networks]
+    return np.all(masks, axis=0)
 
 
 def test_another_analysis_needs_its_own_line(root: Path) -> None:

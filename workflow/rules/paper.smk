@@ -1,4 +1,4 @@
-from minivess import paper
+from minivess import paper, paper_sets
 from minivess.steps import paper as paper_step
 
 MANUSCRIPT = Path(workflow.basedir) / "paper"
@@ -18,6 +18,8 @@ rule paper:
     input:
         quarto_is_there,
         rules.results.input,
+        # Those that are there: nothing is unlocked or evaluated for the paper.
+        paper_sets.result_files(ROOT),
         paths.step_config(ROOT, "experiment"),
         [MANUSCRIPT / name for name in paper_step.MANUSCRIPT],
         MANUSCRIPT.parent / paper.LOCK,
