@@ -10,10 +10,20 @@ prepare_environment()
 
 from minivess import paths
 from minivess.errors import MinivessError
+from minivess.job_events import record_events
 from minivess.reproducibility.graph import write_graph
 from minivess.resources import rule_resources
-from minivess.workflow import LOCK_VARIABLE, Plan, answer_sigterm, plan_experiment
+from minivess.workflow import (
+    LOCK_VARIABLE,
+    Plan,
+    answer_sigterm,
+    end_with_caller,
+    plan_experiment,
+)
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+end_with_caller()
 
 
 configfile: Path(workflow.basedir) / "configs/config.yaml"
@@ -63,6 +73,8 @@ include: "workflow/rules/paper.smk"
 
 # Seconds and little memory each: not worth a place in a cluster's queue.
 localrules:
+    prepared_cases,
+    trained_runs,
     accept,
     folds,
     track,
@@ -101,6 +113,10 @@ def record_graph(complete):
 
 onstart:
     answer_sigterm()
+    try:
+        record_events(logger, paths.job_events(ROOT))
+    except MinivessError as error:
+        raise WorkflowError(str(error)) from None
 
 
 onsuccess:

@@ -41,6 +41,10 @@ crate name="demo" *args: _environment
 paper name="demo" *args: _environment
     @uv run --no-sync minivess experiment "$@" paper
 
+# Prefect server, its pages and a schedule: just flows [--experiment NAME] [--cron "0 2 * * *"]
+flows *args: _environment
+    @uv run --no-sync minivess flow start "$@"
+
 # Open the runs of all experiments in the browser (MLflow)
 ui port="5000": _environment
     @DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True \

@@ -78,6 +78,9 @@ CODES: dict[str, str] = {
     "MV-UPLOAD-008": "upload whose spacing is missing or implausible",
     "MV-UPLOAD-009": "upload whose name or header points to another file",
     "MV-DEPLOY-001": "network that cannot be exported",
+    "MV-FLOW-001": "a flow that another one needs has not run, or has failed",
+    "MV-FLOW-002": "Prefect server cannot be reached or started",
+    "MV-FLOW-003": "schedule that cannot be used",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -99,7 +102,19 @@ EXIT_STATUS: dict[str, int] = {
     "ENSEMBLE": 9,
     "UPLOAD": 3,
     "DEPLOY": 11,
+    "FLOW": 12,
 }
+
+# What may be gone a minute later. Config and data stay as they are: trying again changes nothing.
+RETRYABLE = frozenset(
+    {
+        "MV-SYSTEM-001",
+        "MV-SYSTEM-002",
+        "MV-SYSTEM-003",
+        "MV-TRACK-001",
+        "MV-TRAIN-002",
+    }
+)
 
 
 @dataclass(eq=False)

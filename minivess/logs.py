@@ -43,11 +43,12 @@ def append_to(path: Path) -> None:
     file = logging.FileHandler(path, mode="a", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # On a full disk: one line instead of logging's own traceback for each message.
-    file.handleError = _not_logged  # type: ignore[method-assign]
+    file.handleError = not_logged  # type: ignore[method-assign]
     LOGGER.addHandler(file)
 
 
-def _not_logged(record: logging.LogRecord) -> None:
+def not_logged(record: logging.LogRecord) -> None:
+    """Tell on the screen that a message found no room in its file."""
     print(f"a message could not be written to its log: {sys.exc_info()[1]}", file=sys.stderr)
 
 

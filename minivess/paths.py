@@ -260,6 +260,16 @@ def job_graph(root: Path) -> Path:
     return root / "logs" / "dag.json"
 
 
+def job_events(root: Path) -> Path:
+    """What the jobs of the last run did and when; never part of the digests."""
+    return root / "logs" / "jobs.jsonl"
+
+
+def flow_lock(root: Path) -> Path:
+    """Held by the one flow that works on the experiment."""
+    return root / ".flow.lock"
+
+
 def analysis_files(root: Path) -> Path:
     """Every analysis file that statistics were made with; never part of the digests."""
     return root / "logs" / "analysis-files.json"

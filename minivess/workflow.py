@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,6 +217,8 @@ def job_threads(experiment: Experiment, cores: int | None, processes: int = 1) -
     return processes * compute.threads
 
 
+# What processes get after SIGTERM, in seconds, before SIGKILL.
+GRACE_S = 20.0
 LOCK_VARIABLE = "MINIVESS_LOCKED"
 _HELD: dict[Path, IO[str]] = {}
 
@@ -272,6 +275,27 @@ def answer_sigterm() -> None:
         threading.Thread(target=handler, args=(number, frame), daemon=True).start()
 
     signal.signal(signal.SIGTERM, answer)
+
+
+CALLER_VARIABLE = "MINIVESS_CALLER"
+
+
+def end_with_caller() -> None:
+    """End this process and its jobs when the process that started it is gone, however it ended.
+
+    The caller holds the other end of a pipe, whose number is in MINIVESS_CALLER; without that
+    variable this does nothing.
+    """
+    number = os.environ.pop(CALLER_VARIABLE, None)  # our jobs have another caller: us
+    if number is not None and os.getpgid(0) == os.getpid():
+        threading.Thread(target=_end_after, args=(int(number),), daemon=True).start()
+
+
+def _end_after(pipe: int) -> None:
+    os.read(pipe, 1)  # returns when no process holds the other end
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def release_locks() -> None:

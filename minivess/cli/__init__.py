@@ -23,6 +23,7 @@ from minivess.cli import (  # noqa: F401
     doctor,
     ensembles,
     external,
+    flows,
     locked_set,
     page,
     people,

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,23 @@ import yaml
 
 from minivess import paths, provenance
 from minivess.config.load import merge, nested
-from minivess.errors import MinivessError
+from minivess.errors import RETRYABLE, MinivessError
+from minivess.job_events import FAILED, Follower, JobEvent
 from minivess.logs import say
-from minivess.workflow import Plan, plan_experiment
+from minivess.workflow import CALLER_VARIABLE, GRACE_S, Plan, plan_experiment
 
 SNAKEFILE = "Snakefile"
-GRACE_S = 20.0
-TARGETS = ("all", "results", "digests", "report", "paper", "external")
+POLL_S = 0.5
+TARGETS = (
+    "all",
+    "prepared_cases",
+    "trained_runs",
+    "results",
+    "digests",
+    "report",
+    "paper",
+    "external",
+)
 
 
 @dataclass(frozen=True)
@@ -150,38 +161,119 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return overrides, targets
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: exit status of Snakemake, or that of the first failed step's error.
+        failures: error of each failed step: code, status, text.
+        failed_jobs: how many jobs failed; a killed one leaves no error.
+    """
+
+    status: int
+    failures: tuple[dict[str, Any], ...] = ()
+    failed_jobs: int = 0
+
+
 def run(
     asked: Request, working: Path = Path(), environment: Mapping[str, str] | None = None
 ) -> int:
     """Run Snakemake; its exit status, or that of the first failed step's error.
-
-    The child has a process group of its own: an interrupt reaches every job, and none is left.
 
     Args:
         asked: what for.
         working: the folder to run it in.
         environment: its environment variables; none: ours.
     """
+    return attempt(asked, working, environment).status
+
+
+def attempt(
+    asked: Request,
+    working: Path = Path(),
+    environment: Mapping[str, str] | None = None,
+    watch: Callable[[list[JobEvent]], None] | None = None,
+) -> Outcome:
+    """Run Snakemake and tell how it ended.
+
+    The child has a process group of its own: an interrupt reaches every job, and none is left. It
+    ends with this process, even where that one is killed.
+
+    Args:
+        asked: what for.
+        working: the folder to run it in.
+        environment: its environment variables; none: ours.
+        watch: gets what the jobs have done since the last call, twice a second, also if that is
+            nothing; what it raises stops the run.
+    """
     root = working / asked.root
     if not asked.dry_run:
         for record in _error_records(root):
             record.unlink()
+    events: list[JobEvent] = []
+    with _started(asked, working, environment) as process:
+        follower = Follower(paths.job_events(root), process.pid)
+        while True:
+            try:
+                status: int | None = process.wait(POLL_S)
+            except subprocess.TimeoutExpired:
+                status = None
+            new = follower.new_events()
+            events += new
+            if watch is not None:
+                watch(new)
+            if status is not None:
+                break
+    return Outcome(status) if asked.dry_run else _reported(asked, root, status, events)
+
+
+@contextmanager
+def _started(
+    asked: Request, working: Path, environment: Mapping[str, str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Snakemake, which ends when this process does: it holds one end of a pipe, we the other."""
+    held, ours = os.pipe()
     process = subprocess.Popen(
-        asked.command(), cwd=working, env=environment, start_new_session=True
+        asked.command(),
+        cwd=working,
+        env={**(environment or os.environ), CALLER_VARIABLE: str(held)},
+        start_new_session=True,
+        pass_fds=(held,),
     )
+    os.close(held)
     try:
-        status = process.wait()
+        yield process
     except BaseException:
         stop_group(process)
         raise
-    if asked.dry_run:
-        return status
-    if status == 0 and not asked.targets:
+    finally:
+        os.close(ours)
+
+
+def _reported(asked: Request, root: Path, status: int, events: Sequence[JobEvent]) -> Outcome:
+    """Print where the results are, or what failed."""
+    if status == 0 and asked.targets in ((), ("all",)):
         say(f"everything is in {asked.root}; `just summary {asked.name}` prints the table")
-    failures = [_failure(path) for path in _error_records(root)]
+    failures = tuple(_failure(path) for path in _error_records(root))
     for failure in failures:
         say("\n" + failure["text"])
-    return int(failures[0]["status"]) if failures and status != 0 else status
+    failed = sum(event.kind == FAILED for event in events)
+    first = int(failures[0]["status"]) if failures and status != 0 else status
+    return Outcome(first, failures, failed)
+
+
+def is_retryable(outcome: Outcome) -> bool:
+    """Whether the same run may succeed later: every error is marked so, or a job was killed.
+
+    >>> is_retryable(Outcome(3, ({"code": "MV-DATA-017"},), 1))
+    False
+    >>> is_retryable(Outcome(6, ({"code": "MV-TRACK-001"},), 1))
+    True
+    """
+    codes = {failure["code"] for failure in outcome.failures}
+    happened = bool(codes) or outcome.failed_jobs > 0
+    return outcome.status != 0 and happened and codes <= RETRYABLE
 
 
 def _failure(record: Path) -> dict[str, Any]:

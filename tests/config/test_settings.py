@@ -20,6 +20,7 @@ PACKAGE = provenance.PACKAGE
 # environment that a child process inherits.
 READERS = {
     "config/settings.py",
+    "flows/snakemake.py",
     "flows/verify.py",
     "paper.py",
     "provenance.py",

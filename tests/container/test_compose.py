@@ -29,9 +29,11 @@ def services() -> dict[str, Any]:
 
 
 def test_the_services(services: dict[str, Any]) -> None:
-    assert set(services) == {"workflow", "workflow-gpu", "mlflow", "prefect"}
+    assert set(services) == {"workflow", "workflow-gpu", "mlflow", "prefect", "database"}
     assert services["workflow"]["command"] == ["snakemake", "--cores", "all"]
-    assert {service["image"] for service in services.values()} == {"minivess"}
+    images = {name: service["image"] for name, service in services.items()}
+    assert images.pop("database") == "postgres:17"
+    assert set(images.values()) == {"minivess"}
 
 
 def test_all_are_as_closed_as_they_can_be(services: dict[str, Any]) -> None:
@@ -51,6 +53,25 @@ def test_prefect_writes_where_it_may(services: dict[str, Any]) -> None:
     values = services["prefect"]["environment"]
     assert values["PREFECT_HOME"] == "/data"
     assert values["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")
+
+
+def test_prefect_keeps_its_runs_in_a_database_that_only_it_reaches(
+    services: dict[str, Any],
+) -> None:
+    from sqlalchemy.engine import make_url
+
+    database, prefect = services["database"], services["prefect"]
+    url = make_url(prefect["environment"]["PREFECT_SERVER_DATABASE_CONNECTION_URL"])
+    values = database["environment"]
+    assert (url.drivername, url.host, url.port) == ("postgresql+asyncpg", "database", 5432)
+    assert (url.username, url.password) == (values["POSTGRES_USER"], values["POSTGRES_PASSWORD"])
+    assert url.database == values["POSTGRES_DB"]
+    assert "ports" not in database
+    assert database["networks"] == ["database"]
+    assert prefect["networks"] == ["default", "database"]
+    assert prefect["depends_on"] == {"database": {"condition": "service_healthy"}}
+    networks = yaml.safe_load(filled(FILE.read_text(encoding="utf-8")))["networks"]
+    assert networks["database"]["internal"]
 
 
 @pytest.mark.parametrize(("name", "port"), [("mlflow", 5000), ("prefect", 4200)])

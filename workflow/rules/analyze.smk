@@ -23,13 +23,6 @@ def files_of_runs(wildcards):
     return files
 
 
-def held_out_cases(wildcards):
-    """Preprocessed cases of all folds; the test cases are in none."""
-    checkpoints.folds.get()
-    cases = [case for fold in range(PLAN.n_folds) for case in PLAN.validated(fold)]
-    return [file for case in sorted(cases) for file in prepared(case)]
-
-
 rule evaluate:
     input:
         paths.step_config(ROOT, "evaluate"),

@@ -137,3 +137,17 @@ checkpoint folds:
         "folds, once and for all"
     shell:
         "{MINIVESS} --log {log} data folds -e {EXPERIMENT}"
+
+
+def held_out_cases(wildcards):
+    """Preprocessed cases of all folds; the test cases are in none."""
+    checkpoints.folds.get()
+    cases = [case for fold in range(PLAN.n_folds) for case in PLAN.validated(fold)]
+    return [file for case in sorted(cases) for file in prepared(case)]
+
+
+rule prepared_cases:
+    input:
+        paths.validation_page(ROOT),
+        paths.folds(ROOT),
+        held_out_cases,

@@ -79,3 +79,11 @@ rule predict:
         "{MINIVESS} --log {log} predict -e {EXPERIMENT} "
         + RUN_OPTIONS
         + " --case {wildcards.case}"
+
+
+rule trained_runs:
+    input:
+        [
+            [paths.weights(run), paths.run_record(run), paths.history(run)]
+            for run in (paths.run_folder(ROOT, key) for key in PLAN.runs())
+        ],
