@@ -87,6 +87,7 @@ localrules:
     digests,
     report,
     paper,
+    dashboard,
 
 
 def record_graph(complete):

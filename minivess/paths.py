@@ -250,6 +250,11 @@ def paper_folder(root: Path) -> Path:
     return root / "paper"
 
 
+def dashboard(root: Path) -> Path:
+    """The rendered dashboard, one page."""
+    return paper_folder(root) / "dashboard.html"
+
+
 def log(root: Path, *parts: str) -> Path:
     """Log of a step; never part of the digests."""
     return root.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")

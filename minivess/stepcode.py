@@ -75,6 +75,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
         frozenset({"minivess.tracking"}),
     ),
     "paper": ("minivess.steps.paper", "render", frozenset()),
+    "dashboard": ("minivess.steps.paper", "render_dashboard", frozenset()),
     # It lists files; what is in them is behind its inputs.
     "digests": (
         "minivess.steps.report",

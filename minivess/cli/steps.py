@@ -174,3 +174,11 @@ def paper(experiment: ExperimentOption = "demo") -> None:
     from minivess.steps import paper as step
 
     step.render(paths.experiment_folder(experiment))
+
+
+@app.command()
+def dashboard(experiment: ExperimentOption = "demo") -> None:
+    """Render the dashboard of a finished experiment, one HTML page (needs Quarto)."""
+    from minivess.steps import paper as step
+
+    step.render_dashboard(paths.experiment_folder(experiment))

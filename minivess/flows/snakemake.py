@@ -32,6 +32,7 @@ TARGETS = (
     "digests",
     "report",
     "paper",
+    "dashboard",
     "external",
 )
 

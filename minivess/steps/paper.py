@@ -17,6 +17,7 @@ from minivess.logs import say
 
 MANUSCRIPT = ("_quarto.yml", "index.qmd", "references.bib")
 RENDERED = ("index.html", "index.pdf")
+DASHBOARD = "dashboard.qmd"
 KERNEL = ("ipykernel", "nbclient", "nbformat", "yaml")
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -105,11 +106,20 @@ def stage(root: Path, manuscript: Path, folder: Path) -> None:
     Raises:
         MinivessError: MV-STATE-002 the experiment lacks a file, MV-DATA-001 no lock file.
     """
-    paper.read_results(root)
     paper.lock_digest(manuscript)
     for name in MANUSCRIPT:
         shutil.copyfile(manuscript / name, folder / name)
     shutil.copyfile(manuscript.resolve().parent / paper.LOCK, folder / paper.LOCK)
+    stage_results(root, folder)
+
+
+def stage_results(root: Path, folder: Path) -> None:
+    """Copy what pages read of the results into a folder.
+
+    Raises:
+        MinivessError: MV-STATE-002 the experiment lacks a file.
+    """
+    paper.read_results(root)
     for source in paper.sources(root):
         target = folder / "results" / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +141,7 @@ def render(root: Path, log: Path | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="minivess-paper-") as name:
         folder = Path(name)
         stage(root, manuscript_folder(), folder)
-        text, status = _run_quarto(program, folder)
+        text, status = _run_quarto(program, folder, folder)
         output.write_text(text, log)
         made = [folder / "_output" / file for file in RENDERED]
         if status != 0 or not all(path.is_file() for path in made):
@@ -145,7 +155,38 @@ def render(root: Path, log: Path | None = None) -> None:
     say(f"rendered {paths.paper_folder(root) / RENDERED[0]} and {RENDERED[1]}")
 
 
-def _run_quarto(program: str, folder: Path) -> tuple[str, int]:
+def render_dashboard(root: Path, log: Path | None = None) -> None:
+    """Write paper/dashboard.html of an experiment.
+
+    Args:
+        root: results folder of the experiment.
+        log: where Quarto's own output goes, by default logs/quarto-dashboard.log.
+
+    Raises:
+        MinivessError: as `render`.
+    """
+    program, log = find_quarto(), log or paths.log(root, "quarto-dashboard")
+    source = manuscript_folder() / DASHBOARD
+    with tempfile.TemporaryDirectory(prefix="minivess-dashboard-") as name:
+        folder = Path(name)
+        shutil.copyfile(source, folder / DASHBOARD)
+        stage_results(root, folder)
+        text, status = _run_quarto(program, folder, folder / DASHBOARD)
+        output.write_text(text, log)
+        made = (folder / DASHBOARD).with_suffix(".html")
+        if status != 0 or not made.is_file():
+            raise _failed(log, f"Quarto ended with status {status}", _last_lines(text), DASHBOARD)
+        problems = unresolved(text + "\n" + made.read_text(encoding="utf-8"))
+        if problems:
+            raise _failed(
+                log, "the dashboard has what cannot be resolved", ", ".join(problems), DASHBOARD
+            )
+        with output.replacing(paths.dashboard(root)) as temporary:
+            shutil.copyfile(made, temporary)
+    say(f"rendered {paths.dashboard(root)}")
+
+
+def _run_quarto(program: str, folder: Path, what: Path) -> tuple[str, int]:
     environment = {
         **os.environ,
         paper.VARIABLE: "results",
@@ -155,7 +196,7 @@ def _run_quarto(program: str, folder: Path) -> tuple[str, int]:
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
     }
     done = subprocess.run(
-        [program, "render", str(folder)],
+        [program, "render", str(what)],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -174,11 +215,11 @@ def _last_lines(text: str) -> str:
     return " / ".join(lines[-3:])
 
 
-def _failed(log: Path, what: str, found: str) -> MinivessError:
+def _failed(log: Path, what: str, found: str, source: str = "index.qmd") -> MinivessError:
     return MinivessError(
         "MV-PAPER-001",
         what=f"the paper could not be rendered: {what}",
         where=str(log),
         found=found,
-        fix="correct paper/index.qmd; the log has all that Quarto said",
+        fix=f"correct paper/{source}; the log has all that Quarto said",
     )

@@ -272,6 +272,22 @@ def root(experiment_of: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def read_dashboard(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Path], str]:
+    """Executes a copy of the dashboard on an experiment; what came out."""
+
+    def read(root: Path) -> str:
+        folder = tmp_path_factory.mktemp("dashboard")
+        shutil.copyfile(MANUSCRIPT / "dashboard.qmd", folder / "dashboard.qmd")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MINIVESS_RESULTS", str(root))
+            return execute(folder / "dashboard.qmd")
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def read_manuscript(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """Executes a copy of the manuscript on an experiment; the folder of what came out."""
     done: dict[Path, Path] = {}

@@ -33,3 +33,21 @@ rule paper:
         "the paper, by Quarto"
     shell:
         "{MINIVESS} --log {log} paper -e {EXPERIMENT}"
+
+
+rule dashboard:
+    input:
+        quarto_is_there,
+        rules.results.input,
+        paths.step_config(ROOT, "experiment"),
+        MANUSCRIPT / paper_step.DASHBOARD,
+    output:
+        paths.dashboard(ROOT),
+    log:
+        paths.log(ROOT, "dashboard"),
+    params:
+        code=step_digest("dashboard"),
+    message:
+        "the dashboard, by Quarto"
+    shell:
+        "{MINIVESS} --log {log} dashboard -e {EXPERIMENT}"
