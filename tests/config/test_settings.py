@@ -20,7 +20,6 @@ PACKAGE = provenance.PACKAGE
 # environment that a child process inherits.
 READERS = {
     "config/settings.py",
-    "doctor.py",
     "flows/server.py",
     "flows/snakemake.py",
     "flows/verify.py",
