@@ -49,6 +49,7 @@ class Stage:
     optional: tuple[str, ...] = ()
 
 
+_OF_DEPLOY = tuple(sorted(step for step in STEP_SECTIONS if step.startswith("deploy")))
 _OF_DATA = ("phantom", "manifest", "validate", "preprocess", "folds")
 STAGES = {
     stage.name: stage
@@ -60,9 +61,9 @@ STAGES = {
             "predict, evaluate, compare, draw",
             ("all",),
             "train",
-            tuple(sorted({*STEP_SECTIONS} - {*_OF_DATA, "train", "external", "deploy"})),
+            tuple(sorted({*STEP_SECTIONS} - {*_OF_DATA, "train", "external", *_OF_DEPLOY})),
         ),
-        Stage("deploy", "export the champions", ("deploy",), "analyze", ("deploy",)),
+        Stage("deploy", "export the champions", ("deploy",), "analyze", _OF_DEPLOY),
         Stage(
             "dashboard",
             "report, paper and dashboard",

@@ -16,13 +16,9 @@ from minivess.errors import MinivessError
 
 PACKAGE = provenance.PACKAGE
 # Modules that read the environment for what is no deployment: the address of a process's
-# neighbours (torchrun), the lock's holder, the image's commit, the paper's folder, and the
-# environment that a child process inherits.
+# neighbours (torchrun), the lock's holder, the image's commit, the paper's folder and date.
 READERS = {
     "config/settings.py",
-    "flows/server.py",
-    "flows/snakemake.py",
-    "flows/verify.py",
     "paper.py",
     "provenance.py",
     "steps/paper.py",
@@ -186,9 +182,8 @@ def test_nothing_else_reads_environment_variables() -> None:
 
 
 def written(node: ast.AST, path: Path) -> bool:
-    """Whether a line of the module only sets variables for libraries and children."""
+    """Whether a line only sets variables for libraries, or hands all of them to a child."""
     assert isinstance(node, ast.Attribute)
     line = path.read_text(encoding="utf-8").splitlines()[node.lineno - 1].strip()
-    return line.startswith(
-        ("os.environ.update(", "os.environ.setdefault(", "os.environ.pop(", "os.environ[")
-    )
+    setting = ("os.environ.update(", "os.environ.setdefault(", "os.environ.pop(", "os.environ[")
+    return line.startswith(setting) or "**os.environ" in line or "or os.environ)" in line
