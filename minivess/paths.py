@@ -87,6 +87,11 @@ def history(run: Path) -> Path:
     return run / "history.parquet"
 
 
+def best_weights(run: Path, metric: str) -> Path:
+    """Weights that did best by a selection metric other than the one that predicts."""
+    return run / f"weights-{metric}.safetensors"
+
+
 def averages(run: Path) -> Path:
     """Averaged weights and snapshots of a run, where its training keeps them."""
     return run / "averages.safetensors"

@@ -214,7 +214,8 @@ def averages_mb(model: ModelConfig, training: TrainingConfig) -> float:
     moments = 0 if training.swa_start is None else 1
     if training.swag_rank is not None:
         moments += 1 + training.swag_rank
-    each = 8 * moments + 4 * (training.snapshot_cycles or 0)
+    each = 8 * moments + 4 * (training.snapshot_cycles or 0) + 4 * len(training.other_metrics())
+    each += 0 if training.ema_decay is None else 4
     return 2 * each * _adapter(model).parameters() / 1e6
 
 

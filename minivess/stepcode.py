@@ -53,10 +53,18 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "preprocess": ("minivess.steps.data", "preprocess", frozenset()),
     "folds": ("minivess.steps.data", "folds", frozenset()),
     # A training reads prepared cases; what made them is behind its inputs. MLflow only listens.
+    # Where metrics select, its rule has the digest of `evaluate` as well.
     "train": (
         "minivess.steps.train",
         "train",
-        frozenset({"minivess.data.manifest", "minivess.tracking", "minivess.statistics.tables"}),
+        frozenset(
+            {
+                "minivess.data.manifest",
+                "minivess.metrics",
+                "minivess.statistics.tables",
+                "minivess.tracking",
+            }
+        ),
     ),
     "predict": ("minivess.steps.train", "predict", frozenset({"minivess.data.manifest"})),
     "evaluate": ("minivess.steps.analyze", "evaluate", frozenset({"minivess.data.manifest"})),

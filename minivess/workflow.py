@@ -25,6 +25,7 @@ from minivess.errors import MinivessError, nearest
 from minivess.steps.evaluated import case_set
 from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.training.distributed import check_shares
+from minivess.training.selection import check_training
 from minivess.types import RunKey
 
 
@@ -125,8 +126,8 @@ def check_uses(experiment: Experiment) -> None:
 
     Raises:
         MinivessError: MV-CONFIG-003 a loss, architecture, metric or arm that does not exist,
-            MV-CONFIG-004 batches that the devices cannot share, ensembles without members, or an
-            analysis that contradicts itself.
+            MV-CONFIG-004 batches that the devices cannot share, ensembles without members, or a
+            training or analysis that contradicts itself.
     """
     from minivess.losses import LOSSES
     from minivess.metrics import METRICS
@@ -137,7 +138,8 @@ def check_uses(experiment: Experiment) -> None:
     wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
     models = experiment.models.values()
     wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
-    wanted += [("metric", name, list(METRICS)) for name in experiment.statistics.plan.metrics]
+    metrics = (*experiment.statistics.plan.metrics, *experiment.training.measured())
+    wanted += [("metric", name, list(METRICS)) for name in metrics]
     against = experiment.statistics.plan.against
     arms = ["/".join(arm) for arm in (*experiment.arms(), *experiment.ensemble_arms())]
     wanted += [] if against is None else [("arm", against, arms)]
@@ -150,6 +152,7 @@ def check_uses(experiment: Experiment) -> None:
                 fix=nearest(name, known),
             )
     _check_directions(experiment.statistics.plan)
+    check_training(experiment)
     for name, model in experiment.models.items():
         ADAPTERS[model.architecture].check(model, f"models.{name}")
 

@@ -19,6 +19,7 @@ GIVEN = {
     "suffix": "svg",
     "digest": "0123",
     "model": "dynunet",
+    "metric": "cldice",
     "loss": "dice_ce",
     "fold": 1,
     "folder": ROOT / "ensembles",

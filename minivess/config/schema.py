@@ -173,6 +173,10 @@ class ComputeConfig(Section):
         description="processes that prepare patches for a trainer; 0: in it; auto: some beside a "
         "GPU, none on the CPU",
     )
+    compile: bool = Field(
+        False,
+        description="compile the network with torch.compile for training; needs the profile fast",
+    )
     devices: Count = Field(
         1, description="devices that share the training of one fold, a process for each"
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from minivess.config.section import Count, Positive, Section
+from minivess.config.section import Count, Name, Positive, Section, distinct
 
 
 class LossConfig(Section):
@@ -29,15 +29,60 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The optimisation: AdamW, linear warm-up, cosine decay to zero."""
+    """The optimisation, and which of its weights are kept."""
 
     epochs: Count = Field(100, description="epochs")
     learning_rate: Positive = Field(1e-3, description="peak learning rate")
-    weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay of AdamW")
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw", description="AdamW, or stochastic gradient descent with Nesterov momentum"
+    )
+    momentum: float = Field(0.99, ge=0, lt=1, description="momentum of sgd; 0: none")
+    schedule: Literal["cosine", "polynomial", "constant"] = Field(
+        "cosine",
+        description="learning rate after the warm-up: cosine or (1 - t)^0.9 to zero, or constant",
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0, description="weight decay; decoupled in adamw, part of the gradient in sgd"
+    )
     warmup_fraction: float = Field(
         0.05, ge=0, lt=1, description="part of all steps with a rising learning rate"
     )
     gradient_clip: Positive = Field(12.0, description="largest norm of the gradient")
+    accumulate: Count = Field(
+        1, description="batches whose mean gradient makes one step; the epoch's last may have fewer"
+    )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay per step of an exponential moving average of the weights, which then "
+        "selects and predicts; none: no average",
+    )
+    warm_start: str | None = Field(
+        None,
+        min_length=1,
+        description="safetensors file whose weights the training begins with, where name and shape "
+        "match; {fold} in it stands for the number of the fold",
+    )
+    selection_metrics: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        ("dice",),
+        min_length=1,
+        description="metrics of the selection cases, means over cases; the best weights of each "
+        "are kept",
+    )
+    checkpoint_metric: Name | None = Field(
+        None,
+        description="selection metric whose best weights predict; none: the first. Another one "
+        "trains nothing anew",
+    )
+    patience: Count | None = Field(
+        None,
+        description="evaluations without a better stopping_metric after which training stops; "
+        "none: never",
+    )
+    stopping_metric: Name | None = Field(
+        None, description="metric that patience watches; none: the first of selection_metrics"
+    )
     selection_every: Count = Field(
         5, description="epochs between evaluations of the selection cases; the last one always"
     )
@@ -63,3 +108,25 @@ class TrainingConfig(Section):
     def keeps_weights(self) -> bool:
         """Whether a run has more weights than those of its best epoch."""
         return self.swa_start is not None or self.snapshot_cycles is not None
+
+    @property
+    def predicting_metric(self) -> str:
+        """The selection metric whose best weights predict."""
+        return self.checkpoint_metric or self.selection_metrics[0]
+
+    @property
+    def watched_metric(self) -> str:
+        """The metric that decides when to stop."""
+        return self.stopping_metric or self.selection_metrics[0]
+
+    def measured(self) -> tuple[str, ...]:
+        """Metrics that the selection cases are measured with, Dice always among them.
+
+        >>> TrainingConfig(selection_metrics=("cldice",)).measured()
+        ('dice', 'cldice')
+        """
+        return tuple(dict.fromkeys(("dice", *self.selection_metrics, self.watched_metric)))
+
+    def other_metrics(self) -> tuple[str, ...]:
+        """Selection metrics whose best weights are kept beside those that predict."""
+        return tuple(name for name in self.selection_metrics if name != self.predicting_metric)

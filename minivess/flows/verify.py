@@ -79,7 +79,7 @@ def is_committed(name: str, experiment: Experiment) -> bool:
 
 def levels_up(experiment: Experiment) -> int:
     """How many folders above the working folder the user's files are."""
-    files = [experiment.data.path, experiment.folds.folds_file]
+    files = [experiment.data.path, experiment.folds.folds_file, experiment.training.warm_start]
     files += [data.path for data in experiment.external.values()]
     relative = [os.path.normpath(file) for file in files if file and not Path(file).is_absolute()]
     return max((Path(file).parts.count("..") for file in relative), default=0)

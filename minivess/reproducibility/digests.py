@@ -9,6 +9,7 @@ from pathlib import Path
 from minivess import output, paths, provenance
 from minivess.config.ensembles import EnsemblesConfig
 from minivess.config.load import load_step
+from minivess.config.training import TrainingConfig
 from minivess.data.folds import read_folds
 from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.data.sources import made_files as made_volumes
@@ -34,7 +35,7 @@ def declared_files(
     runs: Sequence[RunKey],
     held_out: Callable[[int], Iterable[str]],
     ensembles: EnsemblesConfig,
-    averages: bool = False,
+    training: TrainingConfig | None = None,
 ) -> list[Path]:
     """Every file that the rules of the DAG declare, but logs, benchmarks and the report.
 
@@ -48,7 +49,7 @@ def declared_files(
         runs: every run.
         held_out: held-out cases of a fold.
         ensembles: which of them are made.
-        averages: whether trainings keep more weights than the best.
+        training: which weights they keep; none: the best alone.
     """
     files = [*made, paths.manifest(root), paths.validation_table(root)]
     files += [paths.validation_page(root), paths.validation_accepted(root)]
@@ -58,7 +59,9 @@ def declared_files(
     folders = {run: paths.run_folder(root, run) for run in runs}
     for folder in folders.values():
         files += [paths.weights(folder), paths.history(folder), paths.run_record(folder)]
-        files += [paths.averages(folder)] * averages
+        if training is not None:
+            files += [paths.best_weights(folder, name) for name in training.other_metrics()]
+            files += [paths.averages(folder)] * training.keeps_weights()
     for run, folder in folders.items():
         for case in held_out(run.fold):
             files += [paths.probability(folder, case), paths.prediction(folder, case)]
@@ -120,7 +123,7 @@ def experiment_files(root: Path) -> list[Path]:
         runs,
         held_out,
         config.ensembles,
-        config.training.keeps_weights(),
+        config.training,
     )
     volumes = ensemble_volumes(root, runs, held_out, config.ensembles)
     # After what all of them are made from, before what is said of them.

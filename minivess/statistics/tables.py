@@ -85,7 +85,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
     "history": {
         **RUN_COLUMNS,
         "epoch": (pl.Int64, "epoch, from 1"),
-        "name": (pl.String, "train/loss, train/learning_rate, selection/dice"),
+        "name": (pl.String, "train/loss, train/learning_rate, selection/METRIC"),
         "value": (pl.Float64, "value at the end of the epoch"),
     },
     "baseline": {

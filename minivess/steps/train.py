@@ -91,8 +91,7 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
 
             def on_epoch(row: EpochRow) -> None:
                 values = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate}
-                if row.selection_dice is not None:
-                    values["selection/dice"] = row.selection_dice
+                values |= {f"selection/{name}": value for name, value in row.selection.items()}
                 mlflow_log.log_epoch(handle, row.epoch, values)
                 show(row)
 

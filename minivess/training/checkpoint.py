@@ -21,15 +21,16 @@ CHECKPOINT = "checkpoint.safetensors"
 class TrainingState:
     """All that the next epoch depends on.
 
-    Randomness and learning rate are functions of the epoch, so neither has a state of its own.
+    Randomness and learning rate are functions of the epoch, the best epochs and the patience left
+    are functions of the history, so none has a state of its own. An epoch ends with a step.
     """
 
     epoch: int = 0
-    best_epoch: int = 0
-    best_dice: float = -1.0
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    # Of each selection metric, the weights of its best epoch.
+    best: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
+    moving: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -47,16 +48,13 @@ def save_checkpoint(
     from safetensors.torch import save
 
     tensors = {f"network.{name}": tensor for name, tensor in weights_of(network).items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best_weights.items()}
+    for metric, weights in state.best.items():
+        tensors |= {f"best.{metric}.{name}": tensor for name, tensor in weights.items()}
+    tensors |= {f"moving.{name}": tensor for name, tensor in state.moving.items()}
     tensors |= {f"average.{name}": tensor for name, tensor in state.averages.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
-    facts = {
-        "epoch": state.epoch,
-        "best_epoch": state.best_epoch,
-        "best_dice": state.best_dice,
-        "history": state.history,
-    }
+    facts = {"epoch": state.epoch, "history": state.history}
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # To bytes first: safetensors' own writer reports a full disk as a generic error.
     content = save(copies, metadata={"state": json.dumps(facts)})
@@ -91,11 +89,10 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name).clone() for name in names}
         state = TrainingState(
             epoch=facts["epoch"],
-            best_epoch=facts["best_epoch"],
-            best_dice=facts["best_dice"],
-            best_weights=_under(tensors, "best."),
             history=facts["history"],
+            best=_grouped(_under(tensors, "best.")),
             averages=_under(tensors, "average."),
+            moving=_under(tensors, "moving."),
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise MinivessError(
@@ -106,13 +103,21 @@ def load_checkpoint(
             fix="delete that file: the run starts again from its first epoch",
         ) from error
     load_weights(network, _under(tensors, "network."), str(path))
-    slots: dict[int, dict[str, Any]] = {}
-    for name, tensor in _under(tensors, "optimizer.").items():
-        index, slot = name.split(".", 1)
-        slots.setdefault(int(index), {})[slot] = tensor
+    slots: dict[int, Any] = {
+        int(index): found for index, found in _grouped(_under(tensors, "optimizer.")).items()
+    }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return state
+
+
+def _grouped(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """By the first part of their names."""
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, rest = name.split(".", 1)
+        groups.setdefault(group, {})[rest] = tensor
+    return groups
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

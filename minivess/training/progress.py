@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class EpochRow:
     epochs: int
     train_loss: float
     learning_rate: float
-    selection_dice: float | None
+    selection: Mapping[str, float]  # by metric; empty where the epoch was not evaluated
     is_best: bool
     seconds: float
 
@@ -41,7 +41,7 @@ def remaining(seconds: list[float], left: int) -> str:
 
 def cells(row: EpochRow, seconds: list[float]) -> tuple[str, ...]:
     """The texts of a row, in the order of `COLUMNS`."""
-    dice = "" if row.selection_dice is None else f"{row.selection_dice:.4f}"
+    dice = f"{row.selection['dice']:.4f}" if row.selection else ""
     return (
         f"{row.epoch}/{row.epochs}",
         f"{row.train_loss:.4f}",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivess import output, paths, provenance, stepcode
+from minivess import output, paths, provenance
 from minivess.config.schema import Experiment, PatchConfig
+from minivess.config.training import TrainingConfig
 from minivess.data.folds import Fold, Folds
 from minivess.data.preprocess import CASE, PreparedCase, open_case
 from minivess.errors import MinivessError
@@ -25,10 +26,12 @@ from minivess.losses import build_loss
 from minivess.models import build_adapter
 from minivess.models.adapter import ModelAdapter
 from minivess.statistics import tables
-from minivess.training import shared_memory
 from minivess.training.auto import decide
 from minivess.training.distributed import ALONE, Team, check_shares, check_team
+from minivess.training.selection import best_epoch, training_code
+from minivess.training.shared_memory import check_shared_memory, free_bytes
 from minivess.training.trainer import TrainingResult, TrainingTask
+from minivess.training.warm_start import WarmStart, check_unseen, compare, warm_start_file
 from minivess.types import RunKey, Spacing
 
 if TYPE_CHECKING:
@@ -46,15 +49,17 @@ class PlannedRun:
     fold: Fold
     run_digest: str
     config_digest: str
+    state_digest: str
     params: dict[str, str | int | float]
     decisions: tuple[Decision, ...]
+    warm_start: WarmStart | None = None
 
     @property
     def state_key(self) -> str:
         """Name of the checkpoint folder: digests of the run, our code and the libraries."""
         versions = [metadata.version(name) for name in COMPUTING]
-        code = provenance.json_sha256([stepcode.step_digest("train"), versions])
-        return f"{self.run_digest[:16]}-{code[:16]}"
+        code = provenance.json_sha256([training_code(self.task.training), versions])
+        return f"{self.state_digest[:16]}-{code[:16]}"
 
 
 def typical_spacing(cases: Sequence[PreparedCase]) -> Spacing:
@@ -83,8 +88,7 @@ def plan_run(
     _check_key(experiment, key, folds)
     check_team(experiment.compute, team)
     fold = folds.folds[key.fold]
-    train = [open_case(paths.preprocessed_case(root, case)) for case in fold.train]
-    selection = [open_case(paths.preprocessed_case(root, case)) for case in fold.selection]
+    train, selection = _opened(root, fold.train), _opened(root, fold.selection)
     adapter = build_adapter(experiment.models[key.model], typical_spacing(train))
     device, device_decision = choose_device(experiment.compute, team.device_number)
     _, precision_decision = choose_precision(experiment.compute, device)
@@ -93,8 +97,8 @@ def plan_run(
     adapter = build_adapter(experiment.models[key.model], adapter.spacing_um)
     patches = PatchConfig.model_validate(experiment.patches.model_dump())
     check_shares(patches, team.size)
-    free = shared_memory.free_bytes()
-    shared_memory.check_shared_memory(patches, experiment.compute, free)
+    check_shared_memory(patches, experiment.compute, free_bytes())
+    begin = _warm_start(experiment.training, key.fold, fold, adapter)
     task = TrainingTask(
         adapter=adapter,
         loss=build_loss(key.loss, experiment.loss),
@@ -107,23 +111,46 @@ def plan_run(
         training=experiment.training,
         compute=experiment.compute,
         team=team,
+        warm_start=None if begin is None else Path(begin.file),
     )
-    config_digest, run_digest = _digests(experiment, key, fold, precision_decision.value, root)
+    parts = _determined_by(experiment, key, fold, precision_decision.value, root)
+    if begin is not None:
+        parts["warm_start"] = begin.sha256
     decided = (device_decision, precision_decision, choose_cpu_kernels(experiment.compute))
     return PlannedRun(
-        key,
-        task,
-        fold,
-        run_digest,
-        config_digest,
-        run_params(experiment, key, fold, task),
-        (*decided, *automatic, *_derived(adapter)),
+        key=key,
+        task=task,
+        fold=fold,
+        run_digest=provenance.json_sha256(parts),
+        config_digest=parts["config"],
+        state_digest=_state_digest(experiment, parts, precision_decision.value),
+        params=run_params(experiment, key, fold, task),
+        decisions=(*decided, *automatic, *_derived(adapter, begin)),
+        warm_start=begin,
     )
 
 
-def _derived(adapter: ModelAdapter) -> list[Decision]:
+def _opened(root: Path, cases: Sequence[str]) -> list[PreparedCase]:
+    return [open_case(paths.preprocessed_case(root, case)) for case in cases]
+
+
+def _derived(adapter: ModelAdapter, begin: WarmStart | None) -> list[Decision]:
     reason = f"from the typical spacing {adapter.spacing_um} um"
-    return [Decision(name, value, reason) for name, value in adapter.describe().items()]
+    derived = [Decision(name, value, reason) for name, value in adapter.describe().items()]
+    if begin is not None:
+        derived.append(Decision("warm_start", begin.file, begin.text()))
+    return derived
+
+
+def _warm_start(
+    training: TrainingConfig, number: int, fold: Fold, adapter: ModelAdapter
+) -> WarmStart | None:
+    """What a fold begins with, checked; None where it begins from random weights."""
+    path = warm_start_file(training, number)
+    if path is None:
+        return None
+    check_unseen(path, fold.validation, number)
+    return compare(path, adapter.build())
 
 
 def _check_key(experiment: Experiment, key: RunKey, folds: Folds) -> None:
@@ -137,25 +164,39 @@ def _check_key(experiment: Experiment, key: RunKey, folds: Folds) -> None:
         )
 
 
-def _digests(
-    experiment: Experiment, key: RunKey, fold: Fold, precision: str, root: Path
-) -> tuple[str, str]:
-    """Digest of the config of a run, and of all that determines it but the code."""
+def _config(experiment: Experiment, precision: str) -> dict[str, Any]:
+    """The config of a run, without what changes only how it is computed."""
     config = experiment.model_dump(mode="json")
     # Device and workers change how a run is computed, not which run it is.
     config["compute"] = {"precision": precision, "threads": experiment.compute.threads}
     if experiment.compute.devices > 1:  # their number changes the rounding, as that of threads
         config["compute"]["devices"] = experiment.compute.devices
-    config_digest = provenance.json_sha256(config)
+    if experiment.compute.compile:
+        config["compute"]["compile"] = True
+    return config
+
+
+def _state_digest(experiment: Experiment, parts: dict[str, Any], precision: str) -> str:
+    """Digest of what determines the checkpoints: not which of the best weights predict."""
+    config = _config(experiment, precision)
+    config["training"].pop("checkpoint_metric")
+    return provenance.json_sha256({**parts, "config": provenance.json_sha256(config)})
+
+
+def _determined_by(
+    experiment: Experiment, key: RunKey, fold: Fold, precision: str, root: Path
+) -> dict[str, Any]:
+    """All that determines a run but the code; its config as digest."""
     cases = {
         case: provenance.file_sha256(paths.preprocessed_case(root, case) / CASE)
         for case in (*fold.train, *fold.selection)
     }
+    config_digest = provenance.json_sha256(_config(experiment, precision))
     parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
     weights = experiment.models[key.model].weights
     if weights is not None and Path(weights).is_file():
         parts["weights"] = provenance.file_sha256(Path(weights))
-    return config_digest, provenance.json_sha256(parts)
+    return parts
 
 
 def run_params(
@@ -210,7 +251,7 @@ def history_table(experiment: str, key: RunKey, history: list[dict[str, float]])
 def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, run: Path) -> None:
     """Write weights.safetensors, history.parquet and run.json of a finished run.
 
-    Where its training keeps more weights, averages.safetensors as well.
+    Where its training keeps more weights, weights-METRIC.safetensors and averages.safetensors too.
 
     The record holds no times and no host: the same inputs give the same bytes.
 
@@ -219,8 +260,11 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
     """
     from safetensors.torch import save
 
-    with output.replacing(paths.weights(run)) as temporary:
-        temporary.write_bytes(save(result.weights))
+    files = {paths.weights(run): result.weights}
+    files |= {paths.best_weights(run, name): best for name, best in result.others.items()}
+    for path, weights in files.items():
+        with output.replacing(path) as temporary:
+            temporary.write_bytes(save(weights))
     if result.averages:
         with output.replacing(paths.averages(run)) as temporary:
             temporary.write_bytes(save(result.averages))
@@ -236,7 +280,8 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
         "run_digest": plan.run_digest,
         "config_digest": plan.config_digest,
         "params": plan.params,
-        "epochs": plan.task.training.epochs,
+        "epochs": len(result.history),
+        "checkpoint_metric": plan.task.training.predicting_metric,
         "best_epoch": result.best_epoch,
         "best_selection_dice": result.best_dice,
         "weights_sha256": provenance.file_sha256(paths.weights(run)),
@@ -253,6 +298,23 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
         # Those that begin with sys_ depend on the machine: they are in MLflow and in the log.
         "decisions": [vars(d) for d in plan.decisions if not d.name.startswith("sys_")],
     }
+    record |= _also_kept(plan, result, run)
+    output.write_json(record, paths.run_record(run))
+
+
+def _also_kept(plan: PlannedRun, result: TrainingResult, run: Path) -> dict[str, Any]:
+    """What the record of a run says only where its config asked for it."""
+    record: dict[str, Any] = {}
+    if result.others:
+        record["best_by_metric"] = {
+            name: {
+                "epoch": best_epoch(result.history, name),
+                "sha256": provenance.file_sha256(paths.best_weights(run, name)),
+            }
+            for name in result.others
+        }
+    if plan.warm_start is not None:
+        record["warm_start"] = asdict(plan.warm_start)
     if result.averages:
         record["averages_sha256"] = provenance.file_sha256(paths.averages(run))
-    output.write_json(record, paths.run_record(run))
+    return record

@@ -36,7 +36,10 @@ from minivess.training.distributed import (
     interleaved,
     sum_gradients,
 )
+from minivess.training.optimisation import learning_rate, make_average, make_optimizer
 from minivess.training.progress import EpochRow, clock
+from minivess.training.selection import best_epoch, case_scores, is_over
+from minivess.training.warm_start import begin_with
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +62,7 @@ class TrainingTask:
     training: TrainingConfig
     compute: ComputeConfig
     team: Team = ALONE
+    warm_start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,31 +74,8 @@ class TrainingResult:
     best_dice: float
     history: list[dict[str, float]]
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then cosine decay towards zero.
-
-    With `swa_start` it is constant from that epoch on; with `snapshot_cycles` it decays in so many
-    equal cycles without warm-up.
-
-    Source: Loshchilov and Hutter 2017, SGDR, arXiv:1608.03983, without restarts; the cycles are
-    those of Huang et al. 2017, arXiv:1704.00109.
-
-    >>> learning_rate(0, 100, TrainingConfig(learning_rate=1.0, warmup_fraction=0.1))
-    0.1
-    """
-    if config.snapshot_cycles is not None:
-        length = steps // config.snapshot_cycles
-        return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step % length) / length))
-    per_epoch = steps // config.epochs
-    if config.swa_start is not None and step >= (config.swa_start - 1) * per_epoch:
-        return config.swa_learning_rate
-    warmup = round(config.warmup_fraction * steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+    # Best weights by the selection metrics that do not predict.
+    others: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 def head_weights(count: int) -> list[float]:
@@ -144,13 +125,14 @@ def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torc
     return iter(loader)
 
 
-def selection_dice(task: TrainingTask, network: torch.nn.Module) -> float:
-    """Mean Dice of the selection cases at probability 0.5; 1 for two empty masks.
+def selection_scores(task: TrainingTask, network: torch.nn.Module) -> dict[str, float]:
+    """Means over the selection cases of the metrics that the config asks for.
 
     The processes of a team have a part of the cases each, and all have the result.
     """
     device, precision = _compute(task)
-    scores = []
+    names = task.training.measured()
+    scores: dict[str, list[float]] = {name: [] for name in names}
     for case in task.selection[task.team.rank :: task.team.size]:
         probability = predict_probability(
             network,
@@ -160,10 +142,14 @@ def selection_dice(task: TrainingTask, network: torch.nn.Module) -> float:
             task.patches.batch_size,
             precision,
         )
-        mask, label = probability > 0.5, np.asarray(case.label) > 0
-        total = int(mask.sum()) + int(label.sum())
-        scores.append(2.0 * int((mask & label).sum()) / total if total else 1.0)
-    return float(np.mean(interleaved(scores, len(task.selection), task.team, device)))
+        label = np.asarray(case.label) > 0
+        for name, score in case_scores(probability, label, case.spacing_um, names).items():
+            scores[name].append(score)
+    count = len(task.selection)
+    return {
+        name: float(np.mean(interleaved(values, count, task.team, device)))
+        for name, values in scores.items()
+    }
 
 
 def _compute(task: TrainingTask) -> tuple[torch.device, torch.dtype | None]:
@@ -172,39 +158,64 @@ def _compute(task: TrainingTask) -> tuple[torch.device, torch.dtype | None]:
 
 
 def train_epoch(
-    task: TrainingTask, network: torch.nn.Module, optimizer: torch.optim.Optimizer, epoch: int
+    task: TrainingTask,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    average: torch.optim.swa_utils.AveragedModel | None = None,
 ) -> tuple[float, float]:
     """One epoch (from 1); mean loss and last learning rate."""
+    import torch
+
+    per_epoch = math.ceil(task.patches.patches_per_epoch / task.patches.batch_size)
+    together = task.training.accumulate
+    steps = math.ceil(per_epoch / together)
+    network.train()
+    total, rate = 0.0, 0.0
+    for index, batch in enumerate(batches(task, epoch)):
+        step, place = divmod(index, together)
+        size = min(together, per_epoch - step * together)
+        if place == 0:
+            optimizer.zero_grad(set_to_none=True)
+        loss = _batch_loss(task, network, batch, (epoch, index))
+        (loss / size).backward()
+        total += _finite(float(loss.detach()), task, epoch)
+        if place + 1 < size:
+            continue
+        done, all_steps = (epoch - 1) * steps + step, steps * task.training.epochs
+        rate = learning_rate(done, all_steps, task.training)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        sum_gradients(network.parameters(), task.team)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(network)
+    return total / per_epoch, rate
+
+
+def _batch_loss(
+    task: TrainingTask,
+    network: torch.nn.Module,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    place: tuple[int, int],
+) -> torch.Tensor:
+    """Loss of a whole batch over all heads; `place` is its epoch and its index in the epoch."""
     import torch
 
     device, precision = _compute(task)
     team = task.team
     other = () if team.leads else (team.rank,)
-    per_epoch = math.ceil(task.patches.patches_per_epoch / task.patches.batch_size)
-    steps = per_epoch * task.training.epochs
-    network.train()
-    total, rate = 0.0, 0.0
-    for index, batch in enumerate(batches(task, epoch)):
-        rate = learning_rate((epoch - 1) * per_epoch + index, steps, task.training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        images, labels = batch[0].to(device), batch[1].to(device)
-        # Dropout, where a network has it, draws from the global generator.
-        with (
-            torch_seeded(task.seed, "forward", task.fold, epoch, index, *other),
-            torch.autocast(device.type, dtype=precision, enabled=precision is not None),
-        ):
-            heads = task.adapter.heads(network(images))
-        heads, labels = [gathered(head, team) for head in heads], gathered(labels, team)
-        weighted = zip(head_weights(len(heads)), heads, strict=True)
-        loss = torch.stack([weight * task.loss(head, labels) for weight, head in weighted]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        sum_gradients(network.parameters(), team)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
-        optimizer.step()
-        total += _finite(float(loss.detach()), task, epoch)
-    return total / per_epoch, rate
+    images, labels = batch[0].to(device), batch[1].to(device)
+    # Dropout, where a network has it, draws from the global generator.
+    with (
+        torch_seeded(task.seed, "forward", task.fold, *place, *other),
+        torch.autocast(device.type, dtype=precision, enabled=precision is not None),
+    ):
+        heads = task.adapter.heads(network(images))
+    heads, labels = [gathered(head, team) for head in heads], gathered(labels, team)
+    weighted = zip(head_weights(len(heads)), heads, strict=True)
+    return torch.stack([weight * task.loss(head, labels) for weight, head in weighted]).sum()
 
 
 def _finite(loss: float, task: TrainingTask, epoch: int) -> float:
@@ -236,10 +247,9 @@ def fit(
     Raises:
         MinivessError: MV-PATCH-... patch size, MV-STATE-003 checkpoint, MV-SYSTEM-... disk,
             MV-TRAIN-001 the training diverged, MV-TRAIN-002 another process of the team has ended,
-            MV-CONFIG-004 a network that cannot be shared, MV-MODEL-... published weights.
+            MV-CONFIG-004 a network that cannot be shared, MV-MODEL-... published weights; of a warm
+            start see its `compare`.
     """
-    import torch
-
     divisor, cases = task.adapter.patch_divisor(), [*task.train, *task.selection]
     check_patch_size(task.patches.patch_size, divisor, cases, task.patches.pad_thin)
     check_coarsest(task.patches.patch_size, divisor)
@@ -247,49 +257,78 @@ def fit(
     with torch_seeded(task.seed, "weights", task.fold):
         network = task.adapter.build().to(device)
     check_network(network, task.team)
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=task.training.learning_rate,
-        weight_decay=task.training.weight_decay,
-        # Its square root is the CPU's own; the other ones use MKL's, which approximates by an
-        # instruction whose result is not the same on all CPUs.
-        fused=True,
-    )
-    if task.team.leads:
-        remove_half_written(state_folder)
-    # All of a team read it: none can write the next one before all have taken a step.
-    state = load_checkpoint(state_folder, network, optimizer)
-    if state is None:
-        task.adapter.start(network)
-        state = TrainingState()
+    optimizer = make_optimizer(network.parameters(), task.training)
+    state = _begun(task, state_folder, network, optimizer)
+    average = make_average(network, task.training, state.moving)
+    if task.compute.compile:
+        network.compile()
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
+        if is_over(state.history, task.training):
+            break
         begin = clock()
-        loss, rate = train_epoch(task, network, optimizer, epoch)
-        row = EpochRow(epoch, task.training.epochs, loss, rate, None, False, 0.0)
+        loss, rate = train_epoch(task, network, optimizer, epoch, average)
+        chosen = network if average is None else average.module
+        row = EpochRow(epoch, task.training.epochs, loss, rate, {}, False, 0.0)
         if epoch % task.training.selection_every == 0 or epoch == task.training.epochs:
-            dice = selection_dice(task, network)
-            row = replace(row, selection_dice=dice, is_best=dice > state.best_dice)
-        _advance(state, row, network)
+            row = replace(row, selection=selection_scores(task, chosen))
+        row = _advance(state, row, chosen, task.training)
+        if average is not None:
+            state.moving = weights_of(average.module)
         if task.training.keeps_weights():
             state.averages = kept(state.averages, weights_of(network), epoch, task.training)
         if task.team.leads:
             save_checkpoint(state_folder, state, network, optimizer)
         on_epoch(replace(row, seconds=clock() - begin))
-    return TrainingResult(
-        state.best_weights, state.best_epoch, state.best_dice, state.history, state.averages
-    )
+    return _result(state, task.training)
 
 
-def _advance(state: TrainingState, row: EpochRow, network: torch.nn.Module) -> None:
+def _begun(
+    task: TrainingTask,
+    state_folder: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> TrainingState:
+    """The state to go on from: that of the checkpoint, or a new one with the weights asked for."""
+    if task.team.leads:
+        remove_half_written(state_folder)
+    # All of a team read it: none can write the next one before all have taken a step.
+    state = load_checkpoint(state_folder, network, optimizer)
+    if state is not None:
+        return state
+    task.adapter.start(network)
+    if task.warm_start is not None:
+        begin_with(task.warm_start, network)
+    return TrainingState()
+
+
+def _advance(
+    state: TrainingState, row: EpochRow, network: torch.nn.Module, training: TrainingConfig
+) -> EpochRow:
+    """Add an epoch to the state; the row, which says whether its weights will predict so far."""
     entry = {
         "epoch": float(row.epoch),
         "train/loss": row.train_loss,
         "train/learning_rate": row.learning_rate,
     }
-    if row.selection_dice is not None:
-        entry["selection/dice"] = row.selection_dice
-    if row.is_best and row.selection_dice is not None:
-        state.best_epoch, state.best_dice = row.epoch, row.selection_dice
-        state.best_weights = weights_of(network)
+    entry |= {f"selection/{name}": value for name, value in row.selection.items()}
     state.history.append(entry)
     state.epoch = row.epoch
+    improved = [
+        name for name in training.selection_metrics if best_epoch(state.history, name) == row.epoch
+    ]
+    # A copy each: a file of weights has every tensor once.
+    state.best |= {name: weights_of(network) for name in improved}
+    return replace(row, is_best=training.predicting_metric in improved)
+
+
+def _result(state: TrainingState, training: TrainingConfig) -> TrainingResult:
+    chosen = training.predicting_metric
+    epoch = best_epoch(state.history, chosen)
+    return TrainingResult(
+        state.best[chosen],
+        epoch,
+        state.history[epoch - 1]["selection/dice"],
+        state.history,
+        state.averages,
+        {name: state.best[name] for name in training.other_metrics()},
+    )

@@ -65,7 +65,7 @@ from minivess.training.trainer import (
     TrainingTask,
     batches,
     fit,
-    selection_dice,
+    selection_scores,
     train_epoch,
 )
 from minivess.types import RunKey
@@ -796,7 +796,7 @@ def training_selection_overlap(lab: Lab) -> None:
     windows = []
     for overlap in (0, 0.5):
         network = Recording()
-        selection_dice(lab.task(selection_overlap=overlap), network)
+        selection_scores(lab.task(selection_overlap=overlap), network)
         windows.append(sum(shape[0] for shape in network.seen))
     assert windows[0] == 2 * 2 * 2 * len(lab.task().selection)
     assert windows[1] > windows[0]
@@ -827,7 +827,77 @@ def training_snapshot_cycles(lab: Lab) -> None:
     assert {name.split(".")[1] for name in averages} == {"0", "1"}
 
 
+def trained(lab: Lab, **change: Any) -> dict[str, bytes]:
+    """Bytes of the weights that predict."""
+    result = lab.fit(**{"patches_per_epoch": 4, "batch_size": 1, **change})
+    return {name: tensor.numpy().tobytes() for name, tensor in result.weights.items()}
+
+
+def changes_the_weights(key: str, value: Any, **always: Any) -> Callable[[Lab], None]:
+    """A key with a value trains to other bytes than without it."""
+
+    def check(lab: Lab) -> None:
+        assert trained(lab, **always) != trained(lab, **always, **{key: value})
+
+    return check
+
+
+def training_warm_start(lab: Lab) -> None:
+    from safetensors.torch import save_file
+
+    path = lab.folder / "begin0.safetensors"
+    save_file(lab.fit().weights, path)
+    named = str(path).replace("begin0", "begin{fold}")
+    assert trained(lab) != trained(lab, warm_start=named)
+    (decision,) = [d for d in lab.planned(warm_start=named).decisions if d.name == "warm_start"]
+    assert decision.value == path.as_posix()
+
+
+def training_selection_metrics(lab: Lab) -> None:
+    result = lab.fit(selection_metrics=["cldice", "hd95_um"])
+    assert {"selection/dice", "selection/cldice", "selection/hd95_um"} < set(result.history[-1])
+    assert set(result.others) == {"hd95_um"}
+
+
+def training_checkpoint_metric(lab: Lab) -> None:
+    change = {"epochs": 4, "selection_every": 1, "learning_rate": 0.05}
+    metrics = ["dice", "volume_fraction_error"]
+    found = [
+        lab.fit(selection_metrics=metrics, checkpoint_metric=name, **change) for name in metrics
+    ]
+    for result, name in zip(found, metrics, strict=True):
+        scores = [entry[f"selection/{name}"] for entry in result.history]
+        best = max(scores) if name == "dice" else min(scores)
+        assert result.best_epoch == 1 + scores.index(best)
+
+
+def training_patience(lab: Lab) -> None:
+    change = {"epochs": 6, "selection_every": 1, "learning_rate": 1e-9, "patches_per_epoch": 1}
+    assert len(lab.fit(patience=1, **change).history) < 6
+    assert len(lab.fit(**change).history) == 6
+
+
+def training_stopping_metric(lab: Lab) -> None:
+    history = lab.fit(stopping_metric="brier", patience=9).history
+    assert "selection/brier" in history[-1]
+
+
 # compute
+
+
+def compute_compile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda network: compiled.append(type(network).__name__)
+    )
+    digests = set()
+    for on, expected in ((False, []), (True, ["DynUNet"])):
+        digests.add(lab.planned(compute__compile=on, profile="fast").run_digest)
+        lab.fit(compute__compile=on, profile="fast", patches_per_epoch=1)
+        assert compiled == expected
+    assert len(digests) == 2
+    with pytest.raises(MinivessError, match=r"compute\.compile"):
+        check_uses(lab.experiment(compute__compile=True, profile="strict"))
 
 
 def compute_profile(lab: Lab) -> None:
@@ -1477,10 +1547,21 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("training", "gradient_clip"): training_gradient_clip,
     ("training", "selection_every"): training_selection_every,
     ("training", "selection_overlap"): training_selection_overlap,
+    ("training", "optimizer"): changes_the_weights("optimizer", "sgd"),
+    ("training", "momentum"): changes_the_weights("momentum", 0.5, optimizer="sgd"),
+    ("training", "schedule"): changes_the_weights("schedule", "constant"),
+    ("training", "accumulate"): changes_the_weights("accumulate", 2),
+    ("training", "ema_decay"): changes_the_weights("ema_decay", 0.5),
+    ("training", "warm_start"): training_warm_start,
+    ("training", "selection_metrics"): training_selection_metrics,
+    ("training", "checkpoint_metric"): training_checkpoint_metric,
+    ("training", "patience"): training_patience,
+    ("training", "stopping_metric"): training_stopping_metric,
     ("training", "swa_start"): training_swa_start,
     ("training", "swa_learning_rate"): training_swa_learning_rate,
     ("training", "swag_rank"): training_swag_rank,
     ("training", "snapshot_cycles"): training_snapshot_cycles,
+    ("compute", "compile"): compute_compile,
     ("compute", "profile"): compute_profile,
     ("compute", "device"): compute_device,
     ("compute", "threads"): compute_threads,

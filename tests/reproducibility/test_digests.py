@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from minivess.config.ensembles import EnsemblesConfig
+from minivess.config.training import TrainingConfig
 from minivess.errors import MinivessError
 from minivess.reproducibility.digests import (
     as_text,
@@ -64,10 +65,11 @@ def test_the_volumes_of_ensembles_and_none_without_ensembles() -> None:
 
 
 def test_averaged_weights_where_trainings_keep_them() -> None:
-    for averages in (False, True):
-        files = declared_files(ROOT, [], RUNS, lambda fold: HELD_OUT[fold], ENSEMBLES, averages)
-        count = sum(path.name == "averages.safetensors" for path in files)
-        assert count == len(RUNS) * averages
+    keeping = TrainingConfig(swa_start=2, selection_metrics=("dice", "cldice"))
+    for training, times in ((TrainingConfig(), 0), (keeping, 1)):
+        files = declared_files(ROOT, [], RUNS, lambda fold: HELD_OUT[fold], ENSEMBLES, training)
+        for name in ("averages.safetensors", "weights-cldice.safetensors"):
+            assert sum(path.name == name for path in files) == len(RUNS) * times
 
 
 def names_without() -> list[str]:

@@ -13,7 +13,8 @@ from minivess.inference.averages import snapshots, swa_weights
 from minivess.models.weights import weights_of
 from minivess.training.averaging import collected, kept
 from minivess.training.checkpoint import CHECKPOINT
-from minivess.training.trainer import TrainingTask, fit, learning_rate
+from minivess.training.optimisation import learning_rate
+from minivess.training.trainer import TrainingTask, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

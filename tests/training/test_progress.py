@@ -5,9 +5,9 @@ import pytest
 from minivess.training.progress import COLUMNS, EpochRow, cells, clock, progress_table, remaining
 
 ROWS = [
-    EpochRow(1, 3, 1.25, 1e-3, None, False, 2.0),
-    EpochRow(2, 3, 0.75, 5e-4, 0.4321, True, 4.0),
-    EpochRow(3, 3, 0.5, 0.0, 0.4, False, 2.0),
+    EpochRow(1, 3, 1.25, 1e-3, {}, False, 2.0),
+    EpochRow(2, 3, 0.75, 5e-4, {"dice": 0.4321}, True, 4.0),
+    EpochRow(3, 3, 0.5, 0.0, {"dice": 0.4}, False, 2.0),
 ]
 
 

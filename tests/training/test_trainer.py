@@ -19,14 +19,14 @@ from minivess.config.schema import TrainingConfig
 from minivess.errors import MinivessError
 from minivess.inference.device import cpu_has_bfloat16
 from minivess.training.checkpoint import CHECKPOINT
+from minivess.training.optimisation import learning_rate
 from minivess.training.trainer import (
     TrainingResult,
     TrainingTask,
     batches,
     fit,
     head_weights,
-    learning_rate,
-    selection_dice,
+    selection_scores,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_history_and_rows_say_the_same(make_task: MakeTask, tmp_path: Path) -> N
     for row, entry in zip(rows, result.history, strict=True):
         assert entry["train/loss"] == row.train_loss
         assert entry["train/learning_rate"] == row.learning_rate
-        assert entry.get("selection/dice") == row.selection_dice
+        assert entry.get("selection/dice") == row.selection.get("dice")
         assert row.epochs == 3
         assert row.seconds > 0
     steps = 2 * 3  # two batches an epoch
@@ -290,7 +290,8 @@ def test_selection_dice_is_the_mean_over_the_selection_cases(make_task: MakeTask
 
     fractions = [float(np.mean(case.label)) for case in task.selection]
     expected = np.mean([2 * part / (1 + part) for part in fractions])
-    assert selection_dice(task, Everything()) == pytest.approx(expected, abs=1e-9)
+    found = selection_scores(task, Everything())
+    assert found == {"dice": pytest.approx(expected, abs=1e-9)}
 
 
 def test_an_epoch_has_the_promised_patches(make_task: MakeTask) -> None:

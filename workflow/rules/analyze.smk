@@ -15,6 +15,7 @@ def files_of_runs(wildcards):
             paths.run_record(folder),
             paths.history(folder),
             paths.weights(folder),
+            *other_weights(folder),
             *averages(folder),
         ]
         for case in PLAN.validated(run.fold):

@@ -10,7 +10,7 @@ def declared(wildcards):
         PLAN.runs(),
         PLAN.validated,
         PLAN.experiment.ensembles,
-        PLAN.experiment.training.keeps_weights(),
+        PLAN.experiment.training,
     )
 
 

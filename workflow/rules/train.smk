@@ -1,3 +1,6 @@
+from minivess.training.selection import training_code
+from minivess.training.warm_start import warm_start_file
+
 RUN = paths.run_folder(ROOT, "{model}/{loss}/seed{seed}/fold{fold}")
 RUN_OPTIONS = (
     "--model {wildcards.model} --loss {wildcards.loss} "
@@ -13,6 +16,17 @@ def averages(run):
 def published_weights(wildcards):
     """The file that a network's training starts from, where it does."""
     return PLAN.experiment.models[wildcards.model].weights or []
+
+
+def begun_with(wildcards):
+    """The file of other weights that a fold begins with, where it does."""
+    return warm_start_file(PLAN.experiment.training, int(wildcards.fold)) or []
+
+
+def other_weights(run):
+    """Best weights of a run by the selection metrics that do not predict."""
+    names = PLAN.experiment.training.other_metrics()
+    return [paths.best_weights(run, name) for name in names]
 
 
 def job_threads(processes=1):
@@ -35,10 +49,12 @@ rule train:
         paths.folds(ROOT),
         lambda wildcards: paths.step_config(ROOT, f"train-{wildcards.model}"),
         published_weights,
+        begun_with,
     output:
         paths.weights(RUN),
         paths.run_record(RUN),
         paths.history(RUN),
+        other_weights(RUN),
         averages(RUN),
     log:
         paths.log(ROOT, "train", "{model}-{loss}-seed{seed}-fold{fold}"),
@@ -48,7 +64,7 @@ rule train:
     resources:
         **needs("train"),
     params:
-        code=step_digest("train"),
+        code=training_code(PLAN.experiment.training),
     message:
         "train {wildcards.model} {wildcards.loss} seed {wildcards.seed} fold {wildcards.fold}"
     shell:
