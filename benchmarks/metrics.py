@@ -40,7 +40,6 @@ PACKAGES = ["numpy", "scipy", "scikit-image", "monai", "torch", "networkx"]
 
 ERASED = "scikit-image erases some free-standing components; the panel gives each one voxel back"
 TIES = "a voxel equally near to two components belongs to one of them, which one is not defined"
-TREE = "which joints of touching voxels the minimum spanning tree keeps is not defined"
 RANKS = "equal probabilities are shared between the bins in proportion, not by their order"
 DIFFERENT = {
     "cldice": ERASED,
@@ -49,10 +48,6 @@ DIFFERENT = {
     "radius_um": ERASED,
     "radius_error_um": ERASED,
     "component_dice": TIES,
-    "tortuosity": TREE,
-    "tortuosity_error": TREE,
-    "missing_length_um": TREE,
-    "spurious_length_um": TREE,
     "ace": RANKS,
 }
 

@@ -136,7 +136,9 @@ def _joints(skeleton: Bools, spacing: npt.NDArray[np.float64]) -> nx.Graph:
     return graph
 
 
-def _tortuosity(graph: nx.Graph, junction: set[int], places: Any) -> tuple[int, list[float]]:
+def _tortuosity(
+    graph: nx.Graph, junction: set[int], free: set[int], places: Any
+) -> tuple[int, list[float]]:
     """Number of branches, and length over distance of the ends of those with two ends."""
     count, values = 0, []
     for part in nx.connected_components(graph.subgraph(set(graph) - junction)):
@@ -144,7 +146,7 @@ def _tortuosity(graph: nx.Graph, junction: set[int], places: Any) -> tuple[int, 
         length = sum(graph.edges[edge]["weight"] for edge in edges)
         count += length > 0
         ends = [b if a in part else a for a, b in edges if (a in junction) != (b in junction)]
-        ends += [voxel for voxel in part if graph.degree(voxel) == 1]
+        ends += list(part & free)
         if len(ends) == 2 and (chord := float(np.linalg.norm(places[ends[0]] - places[ends[1]]))):
             values.append(max(length / chord, 1.0))
     return count, values
@@ -162,10 +164,18 @@ def _graph(mask: Bools, other: Bools, spacing_um: tuple[float, float, float]) ->
         for cluster in nx.connected_components(inner)
         if sum(end not in high for voxel in cluster for end in graph[voxel]) >= 3
     ]
+    free = {voxel for voxel, degree in graph.degree() if degree == 1}
+    half = np.array([degree / 2 for _, degree in graph.degree(weight="weight")])
+    for cluster in nx.connected_components(inner):
+        own = inner.subgraph(cluster)
+        part = (
+            nx.minimum_spanning_tree(own).size("weight") / own.size("weight") if own.size() else 1
+        )
+        for voxel, length in own.degree(weight="weight"):
+            half[voxel] += (part - 1) * length / 2
     kept = {frozenset(edge) for edge in nx.minimum_spanning_edges(inner, data=False)}
     graph.remove_edges_from([edge for edge in inner.edges if frozenset(edge) not in kept])
-    branches, tortuosity = _tortuosity(graph, set().union(*clusters), voxels * spacing)
-    half = np.array([degree / 2 for _, degree in graph.degree(weight="weight")])
+    branches, tortuosity = _tortuosity(graph, set().union(*clusters), free, voxels * spacing)
     radius = ndimage.distance_transform_edt(mask, sampling=spacing_um)[skeleton]
     measures = {
         "length_um": float(half.sum()),

@@ -76,9 +76,11 @@ def skeleton_graph(skeleton: BoolArray, spacing_um: Spacing) -> SkeletonGraph:
 
     Voxels are joined to their 26 neighbours. Voxels with three neighbours or more that touch each
     other are one cluster, within which only a minimum spanning tree of the joints is kept, so that
-    small triangles are no loops. A cluster that three joints or more leave is a junction; any
-    other is part of a branch. What is left without the junctions falls into the branches; the
-    joints to their junctions belong to them. A single voxel is no branch.
+    small triangles are no loops. The tree has one length, whichever of equal joints it keeps; it is
+    shared among the cluster's voxels in proportion to all their joints. A cluster that three joints
+    or more leave is a junction; any other is part of a branch. What is left without the junctions
+    falls into the branches; the joints to their junctions belong to them. A single voxel is no
+    branch.
 
     Args:
         skeleton: mask (x, y, z), one voxel wide.
@@ -112,13 +114,10 @@ def skeleton_graph(skeleton: BoolArray, spacing_um: Spacing) -> SkeletonGraph:
     at_cluster = np.where(high[edges.first], edges.first, edges.second)[leaving]
     n_leaving = np.bincount(clusters[at_cluster], minlength=n_voxels)
     junction = high & (n_leaving[clusters] >= _JUNCTION_DEGREE)
-    edges = edges.where(_kept(edges, inner, n_voxels))
-    halves = np.bincount(
-        np.concatenate([edges.first, edges.second]),
-        np.concatenate([edges.length_um, edges.length_um]) / 2,
-        minlength=n_voxels,
-    )
-    branch_length_um, tortuosity = _branches(edges, junction, voxels * spacing)
+    kept = _kept(edges, inner, n_voxels)
+    halves = _halves(edges, inner, kept, clusters)
+    ends = edges.degree(n_voxels) == 1
+    branch_length_um, tortuosity = _branches(edges.where(kept), junction, ends, voxels * spacing)
     return SkeletonGraph(
         voxels,
         halves,
@@ -162,7 +161,26 @@ def _kept(edges: _Edges, inner: Bools, n_voxels: int) -> Bools:
     return kept
 
 
-def _branches(edges: _Edges, junction: Bools, places_um: Floats) -> tuple[Floats, Floats]:
+def _halves(edges: _Edges, inner: Bools, kept: Bools, clusters: Ints) -> Floats:
+    """The length at each voxel: half of each joint, within a cluster scaled to that of its tree."""
+    n_voxels = len(clusters)
+    numbers = clusters[edges.first[inner]]
+    everything = np.bincount(numbers, edges.length_um[inner], minlength=n_voxels)
+    tree = inner & kept
+    of_tree = np.bincount(clusters[edges.first[tree]], edges.length_um[tree], minlength=n_voxels)
+    length = edges.length_um.copy()
+    length[inner] *= of_tree[numbers] / everything[numbers]
+    halves: Floats = np.bincount(
+        np.concatenate([edges.first, edges.second]),
+        np.concatenate([length, length]) / 2,
+        minlength=n_voxels,
+    )
+    return halves
+
+
+def _branches(
+    edges: _Edges, junction: Bools, ends: Bools, places_um: Floats
+) -> tuple[Floats, Floats]:
     """Length of each branch, and length over distance of the ends of those with two ends."""
     n_voxels = len(places_um)
     at_first, at_second = junction[edges.first], junction[edges.second]
@@ -170,11 +188,11 @@ def _branches(edges: _Edges, junction: Bools, places_um: Floats) -> tuple[Floats
     own = ~(at_first & at_second)
     owner = parts[np.where(at_first, edges.second, edges.first)[own]]
     length = np.bincount(owner, edges.length_um[own], minlength=n_voxels)
-    # A branch ends in the voxel of a junction that it is joined to, or in a voxel with one joint.
+    # A branch ends in a voxel of a junction that it is joined to, or in one with one neighbour.
     joined = at_first != at_second
     inside = np.where(at_first, edges.first, edges.second)[joined]
     outside = np.where(at_first, edges.second, edges.first)[joined]
-    free = np.flatnonzero((edges.degree(n_voxels) == 1) & ~junction)
+    free = np.flatnonzero(ends & ~junction)
     end_of = np.concatenate([parts[outside], parts[free]])
     end_at = np.concatenate([inside, free])
     order = np.argsort(end_of, kind="stable")

@@ -94,6 +94,34 @@ def test_turning_the_volume_changes_nothing_of_the_length(mask: BoolArray, axes:
     assert len(turned.junctions_um) == len(graph.junctions_um)
 
 
+def test_the_length_of_a_cluster_is_shared_by_all_its_voxels() -> None:
+    """A square of four voxels: three of its four sides are kept, which one is lost has no part."""
+    square = drawn((1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1))
+    graph = skeleton_graph(square, (1.0, 1.0, 1.0))
+    assert graph.length_um == pytest.approx(3.0)
+    assert graph.voxel_length_um.tolist() == pytest.approx([0.75] * 4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(masks, st.permutations([0, 1, 2]), st.booleans())
+def test_turning_the_volume_moves_the_length_of_each_voxel(
+    mask: BoolArray, axes: list[int], mirrored: bool
+) -> None:
+    def by_voxel(one: BoolArray) -> BoolArray:
+        graph = skeleton_graph(one, (1.0, 1.0, 1.0))
+        lengths = np.zeros(one.shape)
+        lengths[tuple(graph.voxels.T)] = graph.voxel_length_um
+        return lengths  # type: ignore[return-value]
+
+    def turned(one: BoolArray) -> BoolArray:
+        other = np.transpose(one, axes)
+        return other[::-1] if mirrored else other
+
+    np.testing.assert_allclose(by_voxel(turned(mask)), turned(by_voxel(mask)), atol=1e-12)
+    first, second = (skeleton_graph(one, (1.0, 1.0, 1.0)) for one in (mask, turned(mask)))
+    assert sorted(first.tortuosity) == pytest.approx(sorted(second.tortuosity))
+
+
 def test_loops_of_the_mask_are_loops_of_the_graph() -> None:
     """Branches - junctions - free ends + components = loops, where branches end in junctions."""
     x, y, z = np.meshgrid(*[np.arange(31) - 15] * 3, indexing="ij")
