@@ -51,6 +51,10 @@ ui port="5000": _environment
         uv run --no-sync mlflow ui --port "$1" --workers 1 \
         --backend-store-uri "${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
+# Serve a champion over HTTP and on a page: just serve [NAME] [--kind overlap] [--no-page]
+serve name="demo" *args: _environment
+    @name="$1"; shift; uv run --no-sync minivess serve --experiment "$name" "$@"
+
 # Run the tests: just test [pytest arguments]
 test *args: _environment
     @uv run --no-sync pytest -n auto --dist worksteal -q "$@"

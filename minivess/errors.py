@@ -81,6 +81,16 @@ CODES: dict[str, str] = {
     "MV-FLOW-001": "a flow that another one needs has not run, or has failed",
     "MV-FLOW-002": "Prefect server cannot be reached or started",
     "MV-FLOW-003": "schedule that cannot be used",
+    "MV-UPLOAD-010": "reference that does not fit the uploaded volume",
+    "MV-SERVICE-001": "service that would be open to everybody without a token",
+    "MV-SERVICE-002": "request without the right token",
+    "MV-SERVICE-003": "request to a foreign name of this machine, or from another site's page",
+    "MV-SERVICE-004": "the service is busy",
+    "MV-SERVICE-005": "volume that takes longer than the limit",
+    "MV-SERVICE-006": "upload that takes longer than the limit",
+    "MV-SERVICE-007": "request that is not the form that the service expects",
+    "MV-SERVICE-008": "volume that does not fit into the memory that is left",
+    "MV-SERVICE-009": "service or page that did not start, or ended by itself",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 
@@ -103,6 +113,7 @@ EXIT_STATUS: dict[str, int] = {
     "UPLOAD": 3,
     "DEPLOY": 11,
     "FLOW": 12,
+    "SERVICE": 12,
 }
 
 # What may be gone a minute later. Config and data stay as they are: trying again changes nothing.

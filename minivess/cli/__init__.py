@@ -28,6 +28,7 @@ from minivess.cli import (  # noqa: F401
     page,
     people,
     points,
+    serve,
 )
 from minivess.cli.app import STATE, app
 from minivess.environment import prepare_environment

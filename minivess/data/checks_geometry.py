@@ -10,14 +10,12 @@ import numpy as np
 from minivess.data.geometry import Geometry, corner_shift_voxels
 from minivess.data.manifest import Row
 from minivess.data.problem import Finding, listed
-from minivess.data.spacing import header_spacing
+from minivess.data.spacing import PLAUSIBLE_UM, header_spacing
 from minivess.data.volume import UM_PER_UNIT
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
 
-# a voxel outside of these, in um, is taken for a unit mistake unless the unit was declared
-PLAUSIBLE_UM = (0.01, 100.0)
 GRID_TOLERANCE_VOXELS = 1e-3
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from minivess.data.volume import Unit
     from minivess.types import FloatArray, Spacing
 
+# a voxel outside of these, in um, is taken for a unit mistake unless the unit was declared
+PLAUSIBLE_UM = (0.01, 100.0)
 # spacing declared in a list carries about three digits
 _AGREEMENT = 2e-3
 

@@ -234,12 +234,23 @@ def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
         MinivessError: MV-SYSTEM-001, MV-SYSTEM-002, see `minivess.output.replacing`.
         ValueError: array and geometry differ in shape, or the path has another ending.
     """
-    import deflate
-    import nibabel as nib
-
     suffix = volume_suffix(path)
     if suffix not in (".nii", ".nii.gz"):
         raise ValueError(f"{path} does not end with .nii or .nii.gz")
+    data = nifti_bytes(array, geometry, packed=suffix == ".nii.gz")
+    with replacing(path) as temporary, temporary.open("wb") as handle:
+        handle.write(data)
+
+
+def nifti_bytes(array: Array, geometry: Geometry, packed: bool) -> bytes:
+    """The bytes of the file that `write_volume` writes, compressed where they are `packed`.
+
+    Raises:
+        ValueError: array and geometry differ in shape.
+    """
+    import deflate
+    import nibabel as nib
+
     if array.shape != geometry.shape:
         raise ValueError(f"array {array.shape} and geometry {geometry.shape} differ in shape")
     if array.dtype == np.bool_:
@@ -248,7 +259,6 @@ def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
     image.set_qform(geometry.affine, code=2, update_affine=False)
     image.set_sform(geometry.affine, code=2, update_affine=False)
     image.header.set_xyzt_units("mm" if geometry.unit_um == UM_PER_UNIT["mm"] else "micron")
-    data = image.to_bytes()
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        # Not Python's gzip: its bytes are those of whichever zlib the interpreter was built with.
-        handle.write(data if suffix == ".nii" else deflate.gzip_compress(data, 6))
+    data: bytes = image.to_bytes()
+    # Not Python's gzip: its bytes are those of whichever zlib the interpreter was built with.
+    return bytes(deflate.gzip_compress(data, 6)) if packed else data

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from minivess.config.schema import DataConfig
-from minivess.data.checks_geometry import PLAUSIBLE_UM
 from minivess.data.geometry import Geometry
 from minivess.data.sources import SourceCase, SpacingUnit
-from minivess.data.spacing import resolve_spacing
+from minivess.data.spacing import PLAUSIBLE_UM, resolve_spacing
 from minivess.data.volume import SourceVolume, Volume, nifti_of_bytes, volume_suffix
 from minivess.errors import MinivessError
 
@@ -118,6 +117,17 @@ def read_upload(
     >>> volume.array.shape, volume.geometry.spacing_um
     ((5, 4, 3), (0.5, 0.5, 2.0))
     """
+    source = read_source(path, limits)
+    _check_values(source.array, path.name)
+    return Volume(source.array, _geometry(source, spacing_um, spacing_unit, path.name))
+
+
+def read_source(path: Path, limits: Limits) -> SourceVolume:
+    """Read the voxels of an untrusted file, (x, y, z), whatever they are; see `read_upload`.
+
+    Raises:
+        MinivessError: MV-UPLOAD-001 to MV-UPLOAD-006, MV-UPLOAD-009.
+    """
     name = safe_name(path.name)
     _check_bytes(path, limits)
     try:
@@ -132,8 +142,7 @@ def read_upload(
     array = source.array.astype(source.array.dtype.newbyteorder("="), copy=False)
     if array.ndim != 3 or array.dtype.kind not in "biuf":
         raise not_one_channel(name, f"shape {_times(array.shape)} of type {array.dtype}")
-    _check_values(array, name)
-    return Volume(array, _geometry(source, spacing_um, spacing_unit, name))
+    return SourceVolume(array, source.affine, source.unit)
 
 
 def check_voxels(count: int, limits: Limits, name: str) -> None:

@@ -1,0 +1,35 @@
+"""Verbs that put an exported champion into service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from minivess.cli.app import ExperimentOption, app
+
+KindOption = Annotated[str, typer.Option(help="Which champion: overlap, topology or balanced.")]
+
+
+@app.command()
+def serve(
+    experiment: ExperimentOption = "demo",
+    kind: KindOption = "balanced",
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The page for people too.")] = True,
+    cores: Annotated[str, typer.Option(help="CPU cores for making it, or all.")] = "all",
+) -> None:
+    """Serve a champion: over HTTP, and the page for people. It is exported first where missing.
+
+    Address, token and limits: `configs/deploy/settings.toml`.
+    """
+    from minivess.config.settings import load_settings
+    from minivess.deploy.bundle import read_bundle
+    from minivess.flows import serving
+
+    settings = load_settings()
+    folder = serving.exported(experiment, kind, cores)
+    read_bundle(folder)  # damaged files are reported here, not by the server's log
+    programs = [serving.service(folder, settings)]
+    if page:
+        programs.append(serving.page(experiment, kind, settings))
+    serving.serve(programs, settings.max_seconds + 10.0)
