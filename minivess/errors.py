@@ -113,7 +113,7 @@ EXIT_STATUS: dict[str, int] = {
     "UPLOAD": 3,
     "DEPLOY": 11,
     "FLOW": 12,
-    "SERVICE": 12,
+    "SERVICE": 13,
 }
 
 # What may be gone a minute later. Config and data stay as they are: trying again changes nothing.
