@@ -60,6 +60,7 @@ CODES: dict[str, str] = {
     "MV-SYSTEM-005": "shared memory too small",
     "MV-TRAIN-001": "the loss is no longer finite",
     "MV-TRAIN-002": "a process of a training on several devices ended before the others",
+    "MV-TRAIN-003": "a loss of one's own that cannot be trained with",
     "MV-TRACK-001": "tracking database cannot be reached or is locked",
     "MV-TRACK-002": "tracking store of a kind that is no longer supported",
     "MV-TRACK-003": "tracking database lacks what the files have",

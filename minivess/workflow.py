@@ -129,13 +129,16 @@ def check_uses(experiment: Experiment) -> None:
             MV-CONFIG-004 batches that the devices cannot share, ensembles without members, or a
             training or analysis that contradicts itself.
     """
-    from minivess.losses import LOSSES
+    from minivess.losses import LOSSES, own
     from minivess.metrics import METRICS
     from minivess.models import ADAPTERS
 
     check_shares(experiment.patches, experiment.compute.devices)
     check_ensembles(experiment)
-    wanted = [("loss", name, list(LOSSES)) for name in experiment.losses]
+    for name in filter(own.is_own, experiment.losses):
+        own.check_named(name)
+    registered = [name for name in experiment.losses if not own.is_own(name)]
+    wanted = [("loss", name, list(LOSSES)) for name in registered]
     models = experiment.models.values()
     wanted += [("architecture", model.architecture, list(ADAPTERS)) for model in models]
     metrics = (*experiment.statistics.plan.metrics, *experiment.training.measured())

@@ -25,6 +25,7 @@ from minivess.cli import (  # noqa: F401
     external,
     flows,
     locked_set,
+    losses,
     page,
     people,
     points,

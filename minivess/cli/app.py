@@ -24,7 +24,13 @@ ExperimentOption = Annotated[
 ]
 CaseOption = Annotated[str, typer.Option(help="Name of the case.")]
 ModelOption = Annotated[str, typer.Option(help="Name of the network in the experiment.")]
-LossOption = Annotated[str, typer.Option(help="Name of the loss.")]
+LossOption = Annotated[
+    str,
+    typer.Option(
+        help="Name of the loss; module:Name for one of your own.",
+        callback=lambda name: name.replace(":", "."),
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of the run.")]
 FoldOption = Annotated[int, typer.Option(help="Fold, from 0.")]
 FigureArgument = Annotated[str, typer.Argument(help="Name of the figure.")]

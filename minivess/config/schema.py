@@ -23,7 +23,7 @@ from minivess.config.section import (
     Section,
     distinct,
 )
-from minivess.config.training import LossConfig, TrainingConfig
+from minivess.config.training import LossConfig, LossName, TrainingConfig
 from minivess.types import RunKey
 
 
@@ -278,8 +278,10 @@ class Experiment(Section):
     """A whole experiment, resolved and checked."""
 
     name: Name = Field(description="name of the experiment and of its results folder")
-    losses: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
-        ("cbdice_cldice",), min_length=1, description="losses to compare, the first one is default"
+    losses: Annotated[tuple[LossName, ...], AfterValidator(distinct)] = Field(
+        ("cbdice_cldice",),
+        min_length=1,
+        description="losses to compare, the first one is default; `module:Name` is one of your own",
     )
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(distinct)] = Field(
         (0,), min_length=1, description="seeds of the training runs"

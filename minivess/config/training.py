@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from minivess.config.section import Count, Name, Positive, Section, distinct
+
+
+def own_name(value: Any) -> Any:
+    """A loss of one's own as its results are called.
+
+    >>> own_name("my_losses:MyLoss"), own_name("dice_ce")
+    ('my_losses.MyLoss', 'dice_ce')
+    """
+    return value.replace(":", ".") if isinstance(value, str) else value
+
+
+LossName = Annotated[Name, BeforeValidator(own_name)]
 
 
 class LossConfig(Section):

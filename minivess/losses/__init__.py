@@ -1,7 +1,8 @@
 """Losses, by name. Each takes logits (B, 2, x, y, z) and a label (B, 1, x, y, z) of 0 and 1.
 
-A new loss is one file and one line in `LOSSES`. A name that is a paper's computes what the paper
-defines; everything is computed in float32, also under autocast.
+A new loss is one file and one line in `LOSSES`; a file beside the experiment is one too, see
+`minivess.losses.own`. A name that is a paper's computes what the paper defines; everything is
+computed in float32, also under autocast.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from minivess.losses.cbdice import cbdice, cbdice_cldice
 from minivess.losses.centerline import centerline_ce, dice_centerline_ce
 from minivess.losses.cldice import cldice
 from minivess.losses.overlap import dice_ce, dice_ce_cldice
+from minivess.losses.own import build_own, is_own
 from minivess.losses.regions import dice, focal, generalized_dice, tversky
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def build_loss(name: str, config: LossConfig) -> Loss:
     """The loss with a name.
 
     Raises:
-        MinivessError: MV-CONFIG-003 unknown name.
+        MinivessError: MV-CONFIG-003 unknown name, MV-TRAIN-003 one of your own that is no loss.
 
     >>> import torch
     >>> label = torch.zeros(1, 1, 8, 8, 8)
@@ -56,6 +58,8 @@ def build_loss(name: str, config: LossConfig) -> Loss:
     >>> round(build_loss("dice_ce", LossConfig())(logits, label).item(), 4)
     0.0
     """
+    if is_own(name):
+        return build_own(name, config)
     if name not in LOSSES:
         raise MinivessError(
             "MV-CONFIG-003", what=f"there is no loss {name}", fix=nearest(name, LOSSES)

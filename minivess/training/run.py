@@ -23,6 +23,7 @@ from minivess.inference.device import (
     choose_precision,
 )
 from minivess.losses import build_loss
+from minivess.losses.own import is_own, source_file
 from minivess.models import build_adapter
 from minivess.models.adapter import ModelAdapter
 from minivess.statistics import tables
@@ -193,6 +194,8 @@ def _determined_by(
     }
     config_digest = provenance.json_sha256(_config(experiment, precision))
     parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
+    if is_own(key.loss):
+        parts["loss_source"] = provenance.file_sha256(source_file(key.loss))
     weights = experiment.models[key.model].weights
     if weights is not None and Path(weights).is_file():
         parts["weights"] = provenance.file_sha256(Path(weights))
@@ -313,6 +316,9 @@ def _also_kept(plan: PlannedRun, result: TrainingResult, run: Path) -> dict[str,
             }
             for name in result.others
         }
+    if is_own(plan.key.loss):
+        file = source_file(plan.key.loss)
+        record["loss_source"] = {"file": file.as_posix(), "sha256": provenance.file_sha256(file)}
     if plan.warm_start is not None:
         record["warm_start"] = asdict(plan.warm_start)
     if result.averages:

@@ -248,3 +248,26 @@ def test_a_run_is_written_with_the_same_bytes_twice(
     assert files == ["history.parquet", "run.json", "weights.safetensors"]
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_loss_of_ones_own_trains_and_an_edit_is_another_run(
+    make_experiment: MakeExperiment,
+    folds: Folds,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "def Mine(config):\n    return lambda logits, y: ((logits[:, 1:] - y) ** 2).mean()\n"
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.py"
+    key, found = RunKey("dynunet", "mine.Mine", 0, 0), []
+    experiment = make_experiment(losses=("mine:Mine",), training={"epochs": 1})
+    for edit in ("", "# a comment\n"):
+        file.write_text(text + edit, encoding="utf-8")
+        found.append(plan_run(experiment, key, folds, root))
+    assert found[0].run_digest != found[1].run_digest
+    assert found[0].state_key != found[1].state_key
+    result = fit(found[1].task, tmp_path / "state", lambda row: None)
+    write_run(experiment, found[1], result, tmp_path / "run")
+    record = json.loads(paths.run_record(tmp_path / "run").read_text(encoding="utf-8"))
+    assert record["loss_source"] == {"file": "mine.py", "sha256": provenance.file_sha256(file)}

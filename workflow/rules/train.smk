@@ -1,3 +1,4 @@
+from minivess.losses.own import is_own, source_file
 from minivess.training.selection import training_code
 from minivess.training.warm_start import warm_start_file
 
@@ -21,6 +22,11 @@ def published_weights(wildcards):
 def begun_with(wildcards):
     """The file of other weights that a fold begins with, where it does."""
     return warm_start_file(PLAN.experiment.training, int(wildcards.fold)) or []
+
+
+def own_loss(wildcards):
+    """The file of a loss that is not of the registry."""
+    return source_file(wildcards.loss) if is_own(wildcards.loss) else []
 
 
 def other_weights(run):
@@ -50,6 +56,7 @@ rule train:
         lambda wildcards: paths.step_config(ROOT, f"train-{wildcards.model}"),
         published_weights,
         begun_with,
+        own_loss,
     output:
         paths.weights(RUN),
         paths.run_record(RUN),
