@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 LOOK_S = 5.0
+LEAST_S = 60.0
 type Seen = dict[str, tuple[int, int]]
 
 
@@ -64,7 +65,7 @@ def check_schedule(schedule: Schedule) -> None:
         problem = "both cron and an interval"
     elif schedule.cron is not None and not _is_cron(schedule.cron):
         problem = f"cron {schedule.cron!r}"
-    elif schedule.every_s is not None and schedule.every_s < 1:
+    elif schedule.every_s is not None and schedule.every_s < LEAST_S:
         problem = f"an interval of {schedule.every_s:g} s"
     elif schedule.folder is not None and not schedule.folder.is_dir():
         problem = f"no folder {schedule.folder}"
@@ -73,7 +74,7 @@ def check_schedule(schedule: Schedule) -> None:
             "MV-FLOW-003",
             what="the schedule cannot be used",
             found=problem,
-            expected="cron as '0 2 * * *', or an interval of at least 1 s, and an existing folder",
+            expected="cron as '0 2 * * *', or an interval of at least 60 s, and an existing folder",
             fix="minivess flow serve --help",
         )
 
@@ -127,7 +128,7 @@ def deployments(schedule: Schedule) -> list[RunnerDeployment]:
 def serve(schedule: Schedule) -> None:
     """Offer the flows to the server and run what is due, until interrupted.
 
-    Runs of one results folder wait for each other. Schedules are paused while nobody serves them.
+    One run at a time; further ones wait their turn. Schedules are paused while nobody serves them.
 
     Raises:
         MinivessError: see `check_schedule`.
@@ -142,7 +143,8 @@ def serve(schedule: Schedule) -> None:
         watcher.start()
     say(f"serving the flows of {deployment_name(schedule)}; Ctrl-C ends it")
     try:
-        prefect.serve(*offered, pause_on_shutdown=True, print_starting_message=False)
+        # One at a time: others wait at the server, not here as processes that wait for a lock.
+        prefect.serve(*offered, limit=1, pause_on_shutdown=True, print_starting_message=False)
     finally:
         stop.set()
 
