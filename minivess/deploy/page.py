@@ -34,8 +34,10 @@ class Parts:
     status: gr.HTML
     start: gr.HTML
     pictures: gr.Column
+    slices_tab: gr.Tab
     slice_picture: gr.Image
     index: gr.Slider
+    projection_tab: gr.Tab
     projection: gr.Image
     surface_tab: gr.Tab
     surface: gr.Model3D
@@ -122,10 +124,10 @@ def _looking() -> dict[str, Any]:
     start = gr.HTML(page_text.START, padding=False)
     with gr.Column(visible=False) as pictures:
         with gr.Tabs():
-            with gr.Tab("Slices"):
+            with gr.Tab("Slices") as slices_tab:
                 slice_picture = _picture("mv-slice", "Slice with the vessels that were found")
                 index = gr.Slider(1, 2, 1, step=1, label="Slice", buttons=[], elem_id="mv-index")
-            with gr.Tab("Projection"):
+            with gr.Tab("Projection") as projection_tab:
                 projection = _picture("mv-projection", "Maximum projection along z")
             with gr.Tab("3D surface", visible=False) as surface_tab:
                 surface = gr.Model3D(
@@ -147,8 +149,10 @@ def _looking() -> dict[str, Any]:
     return {
         "start": start,
         "pictures": pictures,
+        "slices_tab": slices_tab,
         "slice_picture": slice_picture,
         "index": index,
+        "projection_tab": projection_tab,
         "projection": projection,
         "surface_tab": surface_tab,
         "surface": surface,
@@ -195,25 +199,38 @@ def _measured(threshold: float) -> dict[str, Any]:
     }
 
 
+type _Run = Callable[[Callable[..., page_actions.Updates]], Callable[..., page_actions.Updates]]
+
+_LIGHT: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "trigger_mode": "always_last",
+}
+
+
 def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
     """What happens when."""
-    light: dict[str, Any] = {
-        "queue": False,
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "trigger_mode": "always_last",
-    }
 
     def run(action: Callable[..., page_actions.Updates]) -> Callable[..., page_actions.Updates]:
         return _visiting(action, service, parts)
 
-    look = [parts.viewed, parts.index, parts.overlay]
-    pictures = [parts.slice_picture, parts.projection, parts.status]
+    def forget(request: gr.Request) -> None:
+        folder = page_actions.visitor_folder(service, request.session_hash)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    _wire_volume(parts, run)
+    _wire_pictures(parts, run)
+    _wire_threshold(parts, run, service.bundle.threshold)
+    page.unload(forget)
+
+
+def _wire_volume(parts: Parts, run: _Run) -> None:
     choice: list[Any] = [parts.file, parts.x_um, parts.y_um, parts.z_um]
-    parts.example.click(run(page_actions.example), None, [parts.file, parts.status], **light)
+    parts.example.click(run(page_actions.example), None, [parts.file, parts.status], **_LIGHT)
     parts.file.change(run(page_actions.choose), choice, parts.all(), **_one_at_a_time("read"))
     for number in choice[1:]:
-        number.change(run(page_actions.choose), choice, parts.all(), **light)
+        number.change(run(page_actions.choose), choice, parts.all(), **_LIGHT)
     parts.segment.click(
         run(page_actions.segment),
         [parts.viewed, parts.overlay],
@@ -222,18 +239,31 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
         show_progress_on=parts.status,
         **_one_at_a_time("predict"),
     )
+
+
+def _wire_pictures(parts: Parts, run: _Run) -> None:
+    look = [parts.viewed, parts.index, parts.overlay]
+    pictures = [parts.slice_picture, parts.projection, parts.status]
+    parts.index.input(run(page_actions.turn), look, pictures, **_LIGHT)
+    parts.overlay.input(run(page_actions.draw), look, pictures, **_LIGHT)
+    for tab in (parts.slices_tab, parts.projection_tab):
+        tab.select(
+            run(page_actions.show_planes), parts.viewed, [parts.overlay, parts.status], **_LIGHT
+        )
     parts.surface_tab.select(
         run(page_actions.show_surface),
         parts.viewed,
-        [parts.surface, parts.status],
+        [parts.surface, parts.overlay, parts.status],
         show_progress_on=parts.surface,
         **_one_at_a_time("measure"),
     )
-    parts.index.input(run(page_actions.turn), look, pictures, **light)
-    parts.overlay.input(run(page_actions.draw), look, pictures, **light)
-    moved = [*look, parts.threshold]
-    noted = [*pictures, parts.note, parts.evaluated]
-    parts.threshold.input(run(page_actions.preview), moved, noted, **light)
+
+
+def _wire_threshold(parts: Parts, run: _Run, evaluated: float) -> None:
+    """The pictures follow the slider at once, the statistics as soon as they can."""
+    moved = [parts.viewed, parts.index, parts.overlay, parts.threshold]
+    noted = [parts.slice_picture, parts.projection, parts.status, parts.note, parts.evaluated]
+    parts.threshold.input(run(page_actions.preview), moved, noted, **_LIGHT)
     measure: dict[str, Any] = {
         "fn": run(page_actions.change_threshold),
         "inputs": moved,
@@ -244,14 +274,8 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
         **_one_at_a_time("measure"),
     }
     parts.threshold.input(**measure)
-    back = parts.evaluated.click(lambda: service.bundle.threshold, None, parts.threshold, **light)
+    back = parts.evaluated.click(lambda: evaluated, None, parts.threshold, **_LIGHT)
     back.then(**measure)
-
-    def forget(request: gr.Request) -> None:
-        folder = page_actions.visitor_folder(service, request.session_hash)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    page.unload(forget)
 
 
 def _one_at_a_time(kind: str) -> dict[str, Any]:

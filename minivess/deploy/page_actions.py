@@ -232,7 +232,7 @@ def _results(visit: Visit, viewed: Viewed) -> Updates:
     offered = viewing.offer(viewed, origin, visit.folder)
     # Made once its tab has been opened, and then with every mask.
     wanted = viewing.surface_file(viewed, visit.folder).exists()
-    surface = show_surface(visit, viewed) if wanted else {}
+    surface = _surface(visit, viewed) if wanted else {}
     return {
         parts.viewed: viewed,
         parts.statistics: page_text.statistics_table(offered.statistics),
@@ -252,10 +252,20 @@ def _noted(visit: Visit, threshold: float) -> Updates:
 
 
 def show_surface(visit: Visit, viewed: Viewed | None) -> Updates:
-    """Show the surface in 3D."""
+    """Show the surface in 3D, which has no overlay."""
     if viewed is None:
         return _let_go(visit)
+    return {**_surface(visit, viewed), visit.parts.overlay: gr.update(visible=False)}
+
+
+def _surface(visit: Visit, viewed: Viewed) -> Updates:
     return {visit.parts.surface: str(viewing.write_surface(viewed, visit.folder))}
+
+
+def show_planes(visit: Visit, viewed: Viewed | None) -> Updates:
+    """Offer the overlays again."""
+    segmented = viewed is not None and viewed.probability is not None
+    return {visit.parts.overlay: gr.update(visible=segmented)}
 
 
 def _let_go(visit: Visit) -> Updates:

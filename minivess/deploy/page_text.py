@@ -64,8 +64,9 @@ def model_facts(bundle: Bundle) -> str:
     )
     first = bundle.metrics[0]
     return (
-        f'<table class="mv-table"><caption>The model on {first.n_cases} held-out cases'
-        f"<small>mean and {first.confidence:.0%} interval</small></caption>"
+        f'<table class="mv-table"><caption>Metrics on {first.n_cases} held-out cases'
+        f"<small>mean of the networks of this model's arm, with its {first.confidence:.0%} "
+        "interval</small></caption>"
         f"<tbody>{rows}</tbody></table>"
     )
 
@@ -136,7 +137,8 @@ def _sentence(text: str) -> str:
 
 def done_line(viewed: Viewed, seconds: float) -> str:
     """That the segmentation is finished."""
-    return f'<p class="mv-good">Segmented <b>{html.escape(viewed.name)}</b> in {seconds:.1f} s.</p>'
+    name = html.escape(viewed.name)
+    return f'<p class="mv-good">Segmented <b>{name}</b> in {seconds:.1f}&nbsp;s.</p>'
 
 
 def threshold_note(threshold: float, evaluated: float) -> str:
