@@ -7,23 +7,27 @@ from typing import Annotated
 
 import typer
 
-from minivess import paths
 from minivess.cli.app import ExperimentOption, app
-
-ChampionOption = Annotated[str, typer.Option(help="Rule that it won by: a folder in deploy/.")]
+from minivess.cli.serve import CoresOption, KindOption
 
 
 @app.command()
 def page(
     experiment: ExperimentOption = "demo",
-    champion: ChampionOption = "balanced",
+    kind: KindOption = "balanced",
+    cores: CoresOption = "all",
     port: Annotated[int, typer.Option(help="Port; 0: the one of the settings.")] = 0,
+    announce: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
-    """Show the page on which people segment volumes with the champion, on this computer only."""
+    """Show the page on which people segment volumes with a champion, on this computer only.
+
+    The champion is exported first where that is missing.
+    """
     from minivess.config.settings import load_settings
     from minivess.deploy.bundle import read_bundle
     from minivess.deploy.page_server import serve_page
+    from minivess.flows import serving
 
     settings = load_settings()
-    bundle = read_bundle(paths.bundle(paths.experiment_folder(experiment), champion))
-    serve_page(bundle, replace(settings, page_port=port or settings.page_port))
+    bundle = read_bundle(serving.exported(experiment, kind, cores))
+    serve_page(bundle, replace(settings, page_port=port or settings.page_port), announce)

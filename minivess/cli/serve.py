@@ -9,6 +9,7 @@ import typer
 from minivess.cli.app import ExperimentOption, app
 
 KindOption = Annotated[str, typer.Option(help="Which champion: overlap, topology or balanced.")]
+CoresOption = Annotated[str, typer.Option(help="CPU cores for making it, or all.")]
 
 
 @app.command()
@@ -16,7 +17,7 @@ def serve(
     experiment: ExperimentOption = "demo",
     kind: KindOption = "balanced",
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page for people too.")] = True,
-    cores: Annotated[str, typer.Option(help="CPU cores for making it, or all.")] = "all",
+    cores: CoresOption = "all",
 ) -> None:
     """Serve a champion: over HTTP, and the page for people. It is exported first where missing.
 

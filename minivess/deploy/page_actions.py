@@ -94,7 +94,7 @@ def guarded(action: Callable[..., Updates], visit: Visit, *values: Any) -> Updat
         return {visit.parts.status: page_text.ENDING}
     except MemoryError:
         shown = MinivessError(
-            "MV-UPLOAD-002",
+            "MV-SERVICE-008",
             what="the memory of this computer does not suffice for the volume",
             fix="cut the volume into parts that overlap",
         )
@@ -200,7 +200,7 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
             raise InterruptedError("the page is ending")
         if time.monotonic() - start > service.max_seconds:
             raise MinivessError(
-                "MV-UPLOAD-002",
+                "MV-SERVICE-005",
                 what="the segmentation took too long",
                 found=f"more than {service.max_seconds} s",
                 fix="cut the volume into parts that overlap, or have max_seconds raised",

@@ -85,7 +85,7 @@ def service(folder: Path, settings: Settings) -> Program:
 
 def page(experiment: str, kind: str, settings: Settings) -> Program:
     """The page for people, on this computer only."""
-    champion = ("--experiment", experiment, "--champion", kind)
+    champion = ("--experiment", experiment, "--kind", kind, "--no-announce")
     url = f"http://127.0.0.1:{settings.page_port}"
     return Program("page", (sys.executable, "-m", "minivess", "page", *champion), url, f"{url}/")
 

@@ -108,4 +108,4 @@ def test_others_are_served_with_a_token_only() -> None:
     assert "secret" not in " ".join(program.command), "other users see command lines"
     assert program.url == "http://127.0.0.1:3000"
     page = serving.page("demo", "overlap", settings)
-    assert page.command[-4:] == ("--experiment", "demo", "--champion", "overlap")
+    assert page.command[-5:-1] == ("--experiment", "demo", "--kind", "overlap")
