@@ -185,6 +185,11 @@ def bundle(root: Path, kind: str) -> Path:
     return root / "deploy" / kind
 
 
+def bento_store(root: Path) -> Path:
+    """BentoML's store of the services built from champions; never part of the digests."""
+    return root / ".state" / "bentoml"
+
+
 def bundle_model(folder: Path) -> Path:
     """The network of an exported champion (ONNX)."""
     return folder / "model.onnx"

@@ -34,3 +34,23 @@ def serve(
     if page:
         programs.append(serving.page(experiment, kind, settings))
     serving.serve(programs, settings.max_seconds + 10.0)
+
+
+@app.command()
+def image(
+    experiment: ExperimentOption = "demo",
+    kind: KindOption = "balanced",
+    cores: Annotated[str, typer.Option(help="CPU cores for making it, or all.")] = "all",
+) -> None:
+    """Build the service of a champion as a Bento, from which BentoML makes a container image."""
+    from minivess import paths
+    from minivess.deploy.bundle import read_bundle
+    from minivess.deploy.image import build
+    from minivess.flows import serving
+    from minivess.logs import say
+
+    bundle = read_bundle(serving.exported(experiment, kind, cores))
+    store = paths.bento_store(paths.experiment_folder(experiment))
+    tag = build(bundle, store)
+    say(f"built {tag} in {store}; with Docker or Podman it becomes an image:")
+    say(f"  BENTOML_HOME={store} bentoml containerize {tag}")
