@@ -36,7 +36,7 @@ SPACING_UM = (0.994, 0.994, 2.0)
 TOLERANCE_UM, JUNCTION_TOLERANCE_UM = 2.0, 5.0
 RELATIVE = 1e-6
 TIMES_FASTER, PEAK_GB = 4.0, 2.5
-PACKAGES = ["numpy", "scipy", "scikit-image", "monai", "torch", "networkx"]
+PACKAGES = ["numpy", "scipy", "scikit-image", "monai", "torch", "networkx", "gudhi"]
 
 ERASED = "scikit-image erases some free-standing components; the panel gives each one voxel back"
 TIES = "a voxel equally near to two components belongs to one of them, which one is not defined"
@@ -155,6 +155,19 @@ def measure(folder: Path, side: str) -> Measured:
     return Measured(values, seconds, peak, parts)
 
 
+def beside(folder: Path) -> list[str]:
+    """Time packages of other definitions on the pair; a line of the page for each."""
+    import numpy as np
+    import other_definitions
+
+    prediction, reference = (np.load(folder / f"{n}.npy") for n in ("prediction", "reference"))
+    spacing = tuple(json.loads((folder / "about.json").read_text(encoding="utf-8"))["spacing_um"])
+    return [
+        *other_definitions.surfaces(prediction, reference, spacing, TOLERANCE_UM),
+        *other_definitions.topology(reference),
+    ]
+
+
 def relative_difference(one: float, other: float) -> float:
     """Return the difference of two numbers over the larger of them, 0 where they are equal."""
     return 0.0 if one == other else abs(one - other) / max(abs(one), abs(other))
@@ -212,12 +225,9 @@ def section(runs: dict[str, list[Measured]], about: dict[str, Any], source: str)
         f"have one definition are equal to {RELATIVE:g}; the largest relative difference is "
         f"{max(shared):.1e}."
     )
-    left_out = (
-        "The package surface-distance weighs surface elements instead of counting boundary voxels: "
-        "its distances are other metrics, so it is not timed."
-    )
+    beside = ["Timed beside, once each, and in no number above:", "", *about["beside"]]
     lines = ["## Metrics: `just bench metrics`", "", what, "", *_times(runs), "", verdict, ""]
-    lines += [*_different(panel, libraries), "", left_out, ""]
+    lines += [*_different(panel, libraries), "", *beside, ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
 
 
@@ -262,6 +272,7 @@ def run_all(arguments: list[str], n_runs: int) -> tuple[dict[str, list[Measured]
         folder = Path(name)
         _child(folder, "prepare", arguments)
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        about["beside"] = json.loads(_child(folder, "beside", arguments).splitlines()[-1])
         for number in range(n_runs):
             for side in SIDES if number % 2 == 0 else SIDES[::-1]:
                 found = Measured(**json.loads(_child(folder, side, arguments).splitlines()[-1]))
@@ -280,7 +291,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
-    parser.add_argument("--part", choices=["prepare", *SIDES], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["prepare", "beside", *SIDES], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -291,6 +302,9 @@ def main(arguments: list[str]) -> int:
     given = parsed(arguments)
     if given.part == "prepare":
         prepare(given.folder, given)
+        return 0
+    if given.part == "beside":
+        print(json.dumps(beside(given.folder)))
         return 0
     if given.part:
         print(json.dumps(vars(measure(given.folder, given.part))))

@@ -51,6 +51,9 @@ def test_both_sides_agree_and_the_page_says_so(tmp_path: Path) -> None:
     assert "All 41 metrics of a pair of 48 x 48 x 12 voxels" in text
     assert "34 of the 34 metrics that have one definition are equal to 1e-06" in text
     assert "| usual libraries |" in text
+    assert "- surface-distance, HD95 and surface Dice: " in text
+    assert "voxels by persistent homology: " in text
+    assert ", the same; the panel's function alone" in text
     assert str(tmp_path) not in text
 
 
