@@ -58,6 +58,7 @@ CODES: dict[str, str] = {
     "MV-SYSTEM-003": "device not available",
     "MV-SYSTEM-004": "program missing",
     "MV-SYSTEM-005": "shared memory too small",
+    "MV-SYSTEM-006": "memory ran out",
     "MV-TRAIN-001": "the loss is no longer finite",
     "MV-TRAIN-002": "a process of a training on several devices ended before the others",
     "MV-TRAIN-003": "a loss of one's own that cannot be trained with",

@@ -158,13 +158,16 @@ def p_number(value: float) -> str:
     return "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def summary_text(numbers: dict[str, Any], figures: str, report: str) -> str:
+def summary_text(
+    numbers: dict[str, Any], figures: str, report: str, notes: Sequence[str] = ()
+) -> str:
     """The final summary as plain text, at most 100 columns wide.
 
     Args:
         numbers: what `summary_json` returned.
         figures: where the figures are, for the last lines.
         report: where the report is.
+        notes: what is to be said of how the runs were computed.
     """
     names = arm_names([(arm["model"], arm["loss"]) for arm in numbers["arms"]])
     seeds = ", ".join(str(seed) for seed in numbers["seeds"])
@@ -186,6 +189,7 @@ def summary_text(numbers: dict[str, Any], figures: str, report: str) -> str:
         *_status_lines(numbers, names),
         *_comparison_lines(numbers, names),
         "",
+        *(line for note in notes for line in (*textwrap.wrap(note, WIDTH), "")),
         f"Analysis file {numbers['plan']['name']}, SHA-256",
         numbers["plan"]["sha256"],
         "",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minivess.config.schema import Experiment
     from minivess.tracking.mlflow_log import OpenRun
     from minivess.training.distributed import Team
+    from minivess.training.run import PlannedRun
 
 
 def train(root: Path, key: RunKey, progress: str) -> None:
@@ -56,18 +57,45 @@ def _command(root: Path, key: RunKey, progress: str) -> list[str]:
 
 
 def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, progress: str) -> None:
-    """The training in this process; of a team only one writes and speaks."""
+    """The training in this process; of a team only one writes and speaks.
+
+    Where memory runs out and the profile allows it, it begins again with smaller batches.
+    """
     from minivess.data.folds import read_folds
-    from minivess.tracking import mlflow_log
-    from minivess.training.progress import EpochRow, progress_table
-    from minivess.training.run import plan_run, write_run
+    from minivess.training import memory
+    from minivess.training.run import plan_run
     from minivess.training.trainer import fit
 
-    plan = plan_run(experiment, key, read_folds(paths.folds(root)), root, team)
-    state = paths.training_state(root, plan.state_key)
-    if not team.leads:
-        fit(plan.task, state, lambda row: None)
-        return
+    folds, lowered = read_folds(paths.folds(root)), None
+    while True:
+        plan = plan_run(experiment, key, folds, root, team)
+        try:
+            if team.leads:
+                _train_planned(
+                    experiment,
+                    plan if lowered is None else plan.with_decision(lowered),
+                    root,
+                    progress,
+                )
+            else:
+                fit(plan.task, paths.training_state(root, plan.state_key), lambda row: None)
+            return
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            experiment, lowered = memory.smaller_batches(experiment, plan.task.patches, error)
+        memory.release()
+        say(f"{lowered.reason}; the training begins again")
+
+
+def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progress: str) -> None:
+    """Train a planned run and write what came of it; MLflow sees it live."""
+    from minivess.tracking import mlflow_log
+    from minivess.training.progress import EpochRow, progress_table
+    from minivess.training.run import write_run
+    from minivess.training.trainer import fit
+
+    key, state = plan.key, paths.training_state(root, plan.state_key)
     for decision in plan.decisions:
         say(f"{decision.name} = {decision.value} ({decision.reason})")
     run = paths.run_folder(root, key)
@@ -127,11 +155,21 @@ def predict(root: Path, key: RunKey, case: str) -> None:
     from minivess.data.preprocess import open_case
     from minivess.inference.device import prepare_torch
     from minivess.inference.predict import load_network, predict_case, write_prediction
+    from minivess.training import memory
 
     config = load_step(paths.step_config(root, "predict"))
     prepare_torch(config.compute)
-    run = paths.run_folder(root, key)
+    run, inference = paths.run_folder(root, key), config.inference
     prepared = open_case(paths.preprocessed_case(root, case))
-    probability, mask = predict_case(load_network(run), prepared, config.inference, config.compute)
+    while True:
+        try:
+            probability, mask = predict_case(load_network(run), prepared, inference, config.compute)
+            break
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            inference, lowered = memory.smaller_windows(inference, config.compute.profile, error)
+        memory.release()
+        say(f"{lowered.reason}; again with {lowered.value}")
     write_prediction(run, prepared, probability, mask)
     say(f"{key} {case}: {mask.mean():.2%} of the volume is vessel")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,14 @@ class PlannedRun:
     params: dict[str, str | int | float]
     decisions: tuple[Decision, ...]
     warm_start: WarmStart | None = None
+
+    def with_decision(self, decision: Decision) -> PlannedRun:
+        """The same run, with one more decision in its record and parameters."""
+        return replace(
+            self,
+            params={**self.params, decision.name: decision.value},
+            decisions=(*self.decisions, decision),
+        )
 
     @property
     def state_key(self) -> str:

@@ -164,3 +164,9 @@ def test_names_tell_arms_apart() -> None:
     }
     mixed = [("m", "a"), ("n", "b"), ("m", "b")]
     assert len(set(summary.arm_names(mixed).values())) == 3
+
+
+def test_what_is_to_be_said_of_the_runs_is_in_the_text() -> None:
+    note = "Out of memory: net/a/seed0/fold0 was trained with batch_size=1 accumulate=2."
+    assert note not in summary.summary_text(numbers(), "figures", "report.html")
+    assert note in summary.summary_text(numbers(), "figures", "report.html", [note]).splitlines()
