@@ -69,6 +69,7 @@ include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/digests.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/deploy.smk"
 
 
 # Seconds and little memory each: not worth a place in a cluster's queue.
@@ -88,6 +89,7 @@ localrules:
     report,
     paper,
     dashboard,
+    deploy,
 
 
 def record_graph(complete):

@@ -93,6 +93,7 @@ CODES: dict[str, str] = {
     "MV-SERVICE-007": "request that is not the form that the service expects",
     "MV-SERVICE-008": "volume that does not fit into the memory that is left",
     "MV-SERVICE-009": "service or page that did not start, or ended by itself",
+    "MV-DEPLOY-002": "exported network that differs from the trained one by more than is allowed",
     "MV-INTERNAL-001": "a defect of MiniVess itself",
 }
 

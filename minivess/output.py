@@ -109,6 +109,15 @@ def write_json(value: Any, path: Path) -> None:
     write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours says.
+
+    Raises:
+        OSError: there is none.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """Write a table with equal bytes for equal values (one row group, zstd); see `replacing`."""
     content = io.BytesIO()

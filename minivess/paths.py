@@ -205,6 +205,31 @@ def bundle_parity(folder: Path) -> Path:
     return folder / "parity.json"
 
 
+def bundle_variant(folder: Path, variant: str) -> Path:
+    """The network of an exported champion in another precision."""
+    return folder / f"model.{variant}.onnx"
+
+
+def bundle_mlmodel(folder: Path) -> Path:
+    """What makes an exported champion a model that MLflow loads."""
+    return folder / "MLmodel"
+
+
+def bundle_example(folder: Path) -> Path:
+    """An input of the network, as MLflow stores it."""
+    return folder / "input_example.json"
+
+
+def bundle_requirements(folder: Path) -> Path:
+    """Packages that run the network in MLflow."""
+    return folder / "requirements.txt"
+
+
+def deploy_timing(root: Path) -> Path:
+    """How long each exported network took; never part of the digests."""
+    return root / "logs" / "deploy-timing.json"
+
+
 def model_card(folder: Path) -> Path:
     """What an exported champion is for, what it reached, its limits."""
     return folder / "README.md"

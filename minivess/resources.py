@@ -74,6 +74,9 @@ COSTS: dict[str, Cost] = {
     # A prediction that is mostly wrong has more surface to measure: three times what was measured.
     "evaluate": Cost(140, 100, 2, 4, "one"),
     "baseline": Cost(95, 30, 1, 0.5, "all"),
+    # Of three networks of the default size; the exporter keeps several graphs of each.
+    "deploy_onnx": Cost(1500, 30, 120, 0.5, "all"),
+    "deploy_parity": Cost(400, 100, 30, 30, "all"),
 }
 
 

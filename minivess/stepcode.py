@@ -18,6 +18,7 @@ from minivess.environment import DECIDING
 WITHOUT_EFFECT = frozenset(
     {
         "minivess.config.calibration",
+        "minivess.config.deploy",
         "minivess.config.ensembles",
         "minivess.config.analysis",
         "minivess.config.files",
@@ -82,6 +83,9 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
         "evaluate_external",
         frozenset({"minivess.tracking"}),
     ),
+    "deploy_onnx": ("minivess.steps.deploy", "export", frozenset({"minivess.data.manifest"})),
+    "deploy_parity": ("minivess.steps.deploy", "parity", frozenset()),
+    "deploy": ("minivess.steps.deploy", "bundle", frozenset({"minivess.data"})),
     "paper": ("minivess.steps.paper", "render", frozenset()),
     "dashboard": ("minivess.steps.paper", "render_dashboard", frozenset()),
     # It lists files; what is in them is behind its inputs.

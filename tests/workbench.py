@@ -86,9 +86,9 @@ class Workbench:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         return done.stdout + done.stderr
 
-    def planned(self) -> set[str]:
+    def planned(self, *targets: str) -> set[str]:
         """Rules that a dry run would execute."""
-        _, _, table = self.complete(dry=True).partition("Job stats:")
+        _, _, table = self.complete(*targets, dry=True).partition("Job stats:")
         table, _, _ = table.partition("\ntotal ")
         pairs = [line.split() for line in table.splitlines()]
         rules = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -20,6 +20,7 @@ from minivess import logs
 from minivess.cli import (  # noqa: F401
     calibration,
     champion,
+    deploy,
     doctor,
     ensembles,
     external,
@@ -29,6 +30,7 @@ from minivess.cli import (  # noqa: F401
     page,
     people,
     points,
+    segment,
     serve,
 )
 from minivess.cli.app import STATE, app

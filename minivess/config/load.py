@@ -43,6 +43,9 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "compare": ("statistics",),
     "calibrate": ("calibration", "conformal", "inference", "compute"),
     "figure": ("statistics",),
+    "deploy_onnx": ("preprocess", "inference", "deploy.variants"),
+    "deploy_parity": ("preprocess", "inference", "compute", "deploy.variants"),
+    "deploy": ("data", "preprocess", "inference", "statistics", "deploy"),
     "external": ("phantom", "preprocess", "inference", "compute", "evaluation", "statistics"),
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from minivess.config.calibration import CalibrationConfig, ConformalConfig
+from minivess.config.deploy import DeployConfig
 from minivess.config.ensembles import EnsemblesConfig, ensemble_model
 from minivess.config.models import ModelConfig
 from minivess.config.plan import AnalysisPlan
@@ -303,6 +304,7 @@ class Experiment(Section):
     ensembles: EnsemblesConfig = EnsemblesConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    deploy: DeployConfig = DeployConfig()
     conformal: ConformalConfig = ConformalConfig()
     figures: FiguresConfig = FiguresConfig()
     external: Annotated[dict[Name, DataConfig], AfterValidator(_no_set_own)] = Field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hydra_zen import ZenStore, builds
 
-from minivess.config import calibration, ensembles, models, schema, training
+from minivess.config import calibration, deploy, ensembles, models, schema, training
 from minivess.config.section import Section
 
 DEFAULT = "default"
@@ -31,6 +31,7 @@ SECTIONS: dict[str, type[Section]] = {
     "statistics": schema.StatisticsConfig,
     "calibration": calibration.CalibrationConfig,
     "conformal": calibration.ConformalConfig,
+    "deploy": deploy.DeployConfig,
 }
 
 

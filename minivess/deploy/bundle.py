@@ -60,6 +60,7 @@ class Bundle(Section):
         metrics: what the arm reached on its held-out cases.
         licence: SPDX identifier.
         versions: of what made it.
+        variants: networks of lower precision, file name by name.
         files: SHA-256 by file name.
     """
 
@@ -82,6 +83,7 @@ class Bundle(Section):
     metrics: tuple[BundleMetric, ...]
     licence: str
     versions: dict[str, str]
+    variants: dict[str, str] = Field({})
     files: dict[str, Sha256]
 
     @property

@@ -20,6 +20,8 @@ from minivess.errors import MinivessError
 from minivess.inference.windows import blended
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
     import onnxruntime
 
@@ -45,17 +47,21 @@ class Segmentation:
     geometry: Geometry
 
 
-def open_session(bundle: Bundle, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_session(
+    bundle: Bundle, threads: int = 1, variant: str | None = None
+) -> onnxruntime.InferenceSession:
     """The network of a bundle, ready to run on the CPU.
 
     Args:
         bundle: as `read_bundle` gives it.
         threads: threads of a forward pass.
+        variant: one of `bundle.variants`; none for the network as it was trained, in float32.
 
     Raises:
         MinivessError: MV-SYSTEM-004 ONNX Runtime is not installed, MV-STATE-003 it does not take
-            the network.
+            the network, MV-CONFIG-003 there is no such variant.
     """
+    path = bundle.model if variant is None else _variant(bundle, variant)
     # It reads the variable on import, and would otherwise report to its maker.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -64,7 +70,7 @@ def open_session(bundle: Bundle, threads: int = 1) -> onnxruntime.InferenceSessi
         raise MinivessError(
             "MV-SYSTEM-004",
             what="ONNX Runtime is not installed",
-            where=str(bundle.model),
+            where=str(path),
             fix="install the extra serve: uv sync --extra serve",
         ) from error
     options = onnxruntime.SessionOptions()
@@ -74,16 +80,28 @@ def open_session(bundle: Bundle, threads: int = 1) -> onnxruntime.InferenceSessi
     try:
         # Bytes, not a path: the graph can then not name other files.
         return onnxruntime.InferenceSession(
-            bundle.model.read_bytes(), options, providers=["CPUExecutionProvider"]
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # its errors have no common class of their own
         raise MinivessError(
             "MV-STATE-003",
             what="ONNX Runtime does not take the exported network",
-            where=str(bundle.model),
+            where=str(path),
             found=str(error).splitlines()[0],
             fix="export it again: minivess experiment NAME deploy",
         ) from error
+
+
+def _variant(bundle: Bundle, variant: str) -> Path:
+    if variant not in bundle.variants:
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"the exported champion has no variant {variant}",
+            where=str(bundle.folder),
+            found=", ".join(bundle.variants) or "none but float32",
+            fix=f"add it to deploy.variants and run minivess experiment {bundle.experiment} deploy",
+        )
+    return bundle.folder / bundle.variants[variant]
 
 
 def segment(

@@ -103,7 +103,7 @@ def blended(
 
     Beside the image, two volumes of float32 and one batch are in memory.
     """
-    padded, inner = _mirrored(np.asarray(image, dtype=np.float32), window)
+    padded, inner = mirrored(np.asarray(image, dtype=np.float32), window)
     weights = gaussian_weights(window)
     total = np.zeros(padded.shape, dtype=np.float32)
     weight = np.zeros(padded.shape, dtype=np.float32)
@@ -122,7 +122,8 @@ def blended(
     return np.ascontiguousarray(total[inner])
 
 
-def _mirrored(image: Float32Array, window: Shape) -> tuple[Float32Array, tuple[slice, ...]]:
+def mirrored(image: Float32Array, window: Shape) -> tuple[Float32Array, tuple[slice, ...]]:
+    """The image where it is as large as the window, else mirrored up to it; where it is inside."""
     missing = [max(0, want - have) for want, have in zip(window, image.shape, strict=True)]
     before = [length // 2 for length in missing]
     pads = [(first, more - first) for first, more in zip(before, missing, strict=True)]

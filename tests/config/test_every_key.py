@@ -24,6 +24,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from small_bundle import small_network
 
 from minivess import paths, provenance
 from minivess.config.ensembles import EnsemblesConfig
@@ -38,6 +39,9 @@ from minivess.data.phantom import make_phantom
 from minivess.data.preprocess import open_case
 from minivess.data.sources import list_cases
 from minivess.data.validate import validate
+from minivess.deploy.champions import Winner, described
+from minivess.deploy.model_card import CardFacts, front_matter
+from minivess.deploy.parity import check_parity
 from minivess.errors import MinivessError
 from minivess.figures import FIGURES
 from minivess.inference.device import cpu_has_bfloat16, prepare_torch
@@ -55,7 +59,7 @@ from minivess.reproducibility.digests import ensemble_volumes
 from minivess.seeding import torch_seeded
 from minivess.statistics import tables
 from minivess.statistics.compare import adjusted
-from minivess.steps import analyze, calibrate, data, report
+from minivess.steps import analyze, calibrate, data, deploy, report
 from minivess.steps import ensembles as steps_ensembles
 from minivess.steps.evaluated import case_set
 from minivess.training.distributed import Team
@@ -1485,7 +1489,59 @@ def figure_keys() -> dict[str, set[str]]:
     return {figure: set(look.model_fields) for figure, look in looks.items()}
 
 
+# deploy
+
+
+def measured(difference: float, dice: float) -> dict[str, Any]:
+    """A parity report of one case."""
+    found = {"max_difference": difference, "min_dice": dice}
+    full = {**found, "cases": {"a": {"max_difference": difference}}}
+    return {"run": str(RUN), "profile": "strict", "variants": {"float32": full}}
+
+
+def deploy_parity_difference(lab: Lab) -> None:
+    check_parity(measured(1e-4, 1.0), lab.step("deploy").deploy, "x")
+    with pytest.raises(MinivessError, match="MV-DEPLOY-002"):
+        check_parity(measured(1e-4, 1.0), lab.step("deploy", parity_difference=1e-5).deploy, "x")
+
+
+def deploy_parity_dice(lab: Lab) -> None:
+    check_parity(measured(0.0, 0.9999), lab.step("deploy").deploy, "x")
+    with pytest.raises(MinivessError, match="MV-DEPLOY-002"):
+        check_parity(measured(0.0, 0.9999), lab.step("deploy", parity_dice=1.0).deploy, "x")
+
+
+def small_winner(root: Path) -> Winner:
+    network = {"config": {"filters": [4, 8, 8]}, "spacing_um": [1, 1, 5], "patch_size": [16, 16, 8]}
+    entry = {"weights_sha256": "0" * 64}
+    record = {"network": network, "cases": {"selection": []}}
+    return Winner(str(RUN), ("balanced",), {"balanced": entry}, paths.run_folder(root, RUN), record)
+
+
+def deploy_licence(lab: Lab) -> None:
+    root = lab.root(licence="cc-by-4.0")
+    config = load_step(paths.step_config(root, "deploy"))
+    made = described(root, small_winner(root), "balanced", config, (), config.deploy.licence)
+    facts = CardFacts("", "", {"loss": "dice_ce"}, "phantom", [], {"manifest": "x"}, {}, {}, [])
+    assert front_matter(made, facts)["license"] == "cc-by-4.0"
+
+
+def deploy_variants(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lab.root(variants=["fp16"])
+    trained = TrainedNetwork(torch.nn.Identity(), (16, 16, 8), (4, 4, 1), True)
+    monkeypatch.setattr(deploy, "_winners", lambda root: [small_winner(root)])
+    monkeypatch.setattr("minivess.inference.predict.load_network", lambda run: trained)
+    monkeypatch.setattr("minivess.deploy.onnx.export_network", lambda *_: small_network())
+    deploy.export(root)
+    names = {file.name for file in paths.bundle(root, "balanced").iterdir()}
+    assert names == {"model.onnx", "model.fp16.onnx"}
+
+
 CHECKS: dict[tuple[str, str], Callable[..., None]] = {
+    ("deploy", "licence"): deploy_licence,
+    ("deploy", "parity_difference"): deploy_parity_difference,
+    ("deploy", "parity_dice"): deploy_parity_dice,
+    ("deploy", "variants"): deploy_variants,
     ("", "name"): name,
     ("", "losses"): losses,
     ("", "seeds"): seeds,
