@@ -6,11 +6,13 @@ from typing import Any
 
 from prefect import Flow, flow
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 
 from minivess.flows.analyze import analyze
 from minivess.flows.dashboard import dashboard
 from minivess.flows.data import data
 from minivess.flows.deploy import deploy
+from minivess.flows.shown import OUTER_RUNS
 from minivess.flows.stages import tolerated
 from minivess.flows.train import train
 
@@ -28,6 +30,9 @@ def everything(
     experiment: str = "demo", arguments: list[str] | None = None, cores: str = "all"
 ) -> State[Any] | None:
     """Run the five flows; a failed dashboard is only told."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        OUTER_RUNS.append(context.flow_run.id)
     for name, one in FLOWS.items():
         with tolerated(name):
             state: State[Any] = one(experiment, arguments, cores, return_state=True)  # type: ignore[assignment]

@@ -41,6 +41,8 @@ SILENCE_S = 60.0
 
 # Flows that this process has run to their end, whether or not Prefect could be told.
 FINISHED_FLOWS: list[str] = []
+# Flow runs that the running one is a part of: who cancels them means it, too.
+OUTER_RUNS: list[UUID] = []
 
 
 class JobFailed(Exception):  # noqa: N818
@@ -165,8 +167,9 @@ def _is_cancelled() -> bool:
     if context is None or context.flow_run is None:
         return False
     with get_client(sync_client=True) as client:
-        state = client.read_flow_run(context.flow_run.id).state
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
+        runs = [client.read_flow_run(run) for run in (context.flow_run.id, *OUTER_RUNS)]
+    states = [run.state for run in runs if run.state is not None]
+    return any(state.is_cancelling() or state.is_cancelled() for state in states)
 
 
 def artifact_key(*words: str) -> str:

@@ -119,14 +119,15 @@ def test_a_flow_that_refuses_to_run_says_so_in_both_places(served: Prefect) -> N
     assert "MV-FLOW-001" in served.newest("analyze")["state"]["message"]
 
 
+@pytest.mark.parametrize("flow", ["data", "all"])
 def test_cancelling_ends_the_whole_tree(
-    served: Prefect, ended: list[subprocess.Popen[Any]]
+    flow: str, served: Prefect, ended: list[subprocess.Popen[Any]]
 ) -> None:
     served.project.job_takes(300)
-    process = served.project.start("flow", "run", "data", "--experiment", "small.yaml")
+    process = served.project.start("flow", "run", flow, "--experiment", "small.yaml")
     ended.append(process)
     tree = sleeper_of(process)
-    run = served.newest("data")["id"]
+    run = served.newest(flow)["id"]
     assert served.state_of(run) == "RUNNING"
     served.cancel(run)
     text, _ = process.communicate(timeout=60)
