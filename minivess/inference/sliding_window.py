@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from minivess.inference.windows import blended
 from minivess.types import Float32Array, Shape
 
@@ -50,7 +48,7 @@ def predict_probability(
     if dropout:
         _switch_on_dropout(network)
     with torch.no_grad():
-        return blended(np.array(image, dtype=np.float32), window, overlap, window_batch, foreground)
+        return blended(image, window, overlap, window_batch, foreground)
 
 
 def _switch_on_dropout(network: torch.nn.Module) -> None:

@@ -18,6 +18,8 @@ type Window = tuple[slice, slice, slice]
 
 # Width of the Gaussian as a part of the window, and the least weight of a voxel.
 SIGMA, LEAST_WEIGHT = 0.125, 1e-3
+# Planes across x whose weights are summed at a time.
+PLANES = 32
 
 
 def window_for(window: Shape, divisor: Shape) -> Shape:
@@ -101,12 +103,11 @@ def blended(
         predict: windows (B, x, y, z) to vessel probabilities (B, x, y, z), float32.
         progress: told after each batch which part of the windows is done, 0 to 1.
 
-    Beside the image, two volumes of float32 and one batch are in memory.
+    Beside the image, one volume of float32, a part of another and one batch are in memory.
     """
     padded, inner = mirrored(np.asarray(image, dtype=np.float32), window)
     weights = gaussian_weights(window)
     total = np.zeros(padded.shape, dtype=np.float32)
-    weight = np.zeros(padded.shape, dtype=np.float32)
     x, y, z = padded.shape
     places = windows_of((x, y, z), window, overlap)
     for first in range(0, len(places), window_batch):
@@ -114,12 +115,23 @@ def blended(
         predicted = predict(np.stack([padded[place] for place in batch]))
         for place, probability in zip(batch, predicted, strict=True):
             total[place] += probability * weights
-            weight[place] += weights
         if progress is not None:
             progress(min(1.0, (first + len(batch)) / len(places)))
-    total /= weight
+    _divide_by_weights(total, places, weights)
     np.clip(total, 0.0, 1.0, out=total)
     return np.ascontiguousarray(total[inner])
+
+
+def _divide_by_weights(total: Float32Array, places: list[Window], weights: Float32Array) -> None:
+    """Divide weighted sums by the sums of the weights, some planes of x at a time."""
+    for first in range(0, len(total), PLANES):
+        last = min(len(total), first + PLANES)
+        sums = np.zeros((last - first, *total.shape[1:]), dtype=np.float32)
+        for x, y, z in places:
+            low, high = max(first, x.start), min(last, x.stop)
+            if low < high:
+                sums[low - first : high - first, y, z] += weights[low - x.start : high - x.start]
+        total[first:last] /= sums
 
 
 def mirrored(image: Float32Array, window: Shape) -> tuple[Float32Array, tuple[slice, ...]]:

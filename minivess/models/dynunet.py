@@ -83,6 +83,8 @@ class DynUNetAdapter(ModelAdapter):
         import_monai()
         from monai.networks.nets.dynunet import DynUNet
 
+        from minivess.models.channels_last import use_channels_last
+
         kernels, strides = self._topology()
         network: torch.nn.Module = DynUNet(
             spatial_dims=3,
@@ -96,7 +98,7 @@ class DynUNetAdapter(ModelAdapter):
             deep_supervision=self.config.deep_supervision,
             deep_supr_num=max(1, len(self.config.filters) - 2),
         )
-        return network
+        return use_channels_last(network)
 
     def any_window(self) -> bool:
         """See `ModelAdapter.any_window`."""
