@@ -71,9 +71,13 @@ check: _environment
     uv run --no-sync mypy
     uv run --no-sync lint-imports
 
-# Run a benchmark: just bench coverage [--splits 200], just bench metrics [--mask FILE] [--write]
+# Run a benchmark: just bench metrics|training|inference|patches|coverage [arguments] [--write]
 bench name *args: _environment
-    @name="$1"; shift; uv run --no-sync python "benchmarks/$name.py" "$@"
+    @name="$1"; shift; case "$name" in \
+        training|inference|comparison) UV_PROJECT_ENVIRONMENT=.venv-peers \
+            uv run --locked --group peers python "benchmarks/$name.py" "$@" ;; \
+        *) uv run --no-sync python "benchmarks/$name.py" "$@" ;; \
+        esac
 
 # Record the committed digests anew, after a change that is meant to change results
 golden: _environment

@@ -28,9 +28,7 @@ class ChannelsLastNorm(torch.nn.InstanceNorm3d):
         if torch.is_grad_enabled():
             found: torch.Tensor = _SampleNorm.apply(features, self.weight, self.bias, self.eps)
             return found
-        return functional.group_norm(
-            features, self.num_features, self.weight, self.bias, self.eps
-        )
+        return functional.group_norm(features, self.num_features, self.weight, self.bias, self.eps)
 
 
 class _SampleNorm(torch.autograd.Function):

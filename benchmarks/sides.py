@@ -1,0 +1,98 @@
+"""Sides of a benchmark that run one after the other, each run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process of a side used: seconds and CPU seconds of a unit, and its peak memory."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_gb: float
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def peak_gb() -> float:
+    """Return the largest memory of this process so far in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def timed(work: Callable[[], Any], units: int = 1) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds of a unit of some work."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    work()
+    return (time.perf_counter() - begin) / units, (time.process_time() - cpu) / units
+
+
+def child(script: Path, part: str, folder: Path, arguments: Sequence[str]) -> str:
+    """Return the last line that a script prints as one part of its benchmark."""
+    command = [sys.executable, str(script), *arguments, "--part", part, "--folder", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(script.parent)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.stderr.write(done.stdout[-2000:] + done.stderr[-4000:])
+        raise SystemExit(f"{part} of {script.name} ended with status {done.returncode}")
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def alternate(
+    script: Path, folder: Path, arguments: Sequence[str], names: Sequence[str], n_runs: int
+) -> dict[str, list[Run]]:
+    """Return the runs of each side; the order of the sides turns from round to round."""
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for number in range(n_runs):
+        for name in names if number % 2 == 0 else names[::-1]:
+            run = Run(**json.loads(child(script, name, folder, arguments)))
+            runs[name].append(run)
+            print(f"run {number + 1}, {name}: {run.seconds:.3f} s, {run.peak_gb:.2f} GB")
+            sys.stdout.flush()
+    return runs
+
+
+def medians(runs: dict[str, list[Run]]) -> dict[str, Run]:
+    """Return the medians of each side's runs, with what the first of them found."""
+    return {
+        name: Run(
+            statistics.median(run.seconds for run in many),
+            statistics.median(run.cpu_seconds for run in many),
+            max(run.peak_gb for run in many),
+            many[0].found,
+        )
+        for name, many in runs.items()
+    }
+
+
+def table(runs: dict[str, list[Run]], titles: dict[str, str], unit: str, first: str) -> list[str]:
+    """Return the lines of a table, with how many times longer each side takes than the first."""
+    middle = medians(runs)
+    rows = [
+        f"| | s per {unit} | range, s | CPU s per {unit} | times as long | peak memory, GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, many in runs.items():
+        run, seconds = middle[name], [one.seconds for one in many]
+        rows.append(
+            f"| {titles[name]} | {run.seconds:.3f} | {min(seconds):.3f} to {max(seconds):.3f} "
+            f"| {run.cpu_seconds:.3f} | {run.cpu_seconds / middle[first].cpu_seconds:.2f} "
+            f"| {run.peak_gb:.2f} |"
+        )
+    return rows
+
+
+def verdict(what: str, ratio: float, target: float) -> str:
+    """Return a sentence on a ratio and its target."""
+    holds = "holds" if ratio >= target else "does not hold"
+    return f"{what}: {ratio:.2f} times (target: at least {target:g}, {holds})."
