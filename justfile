@@ -74,7 +74,7 @@ check: _environment
 # Run a benchmark: just bench metrics|training|inference|patches|coverage [arguments] [--write]
 bench name *args: _environment
     @name="$1"; shift; case "$name" in \
-        training|inference|comparison) UV_PROJECT_ENVIRONMENT=.venv-peers \
+        training|inference) UV_PROJECT_ENVIRONMENT=.venv-peers \
             uv run --locked --group peers python "benchmarks/$name.py" "$@" ;; \
         *) uv run --no-sync python "benchmarks/$name.py" "$@" ;; \
         esac
