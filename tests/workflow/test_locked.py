@@ -31,6 +31,26 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
+def check_ensembles(root: Path) -> None:
+    """Ensembles of both folds are arms of their own; their volumes are what was recorded."""
+    table = pl.read_parquet(root / "tables" / "ensembles.parquet").filter(metric="dice")
+    assert set(table["model"]) == {"tiny+mc_dropout"}
+    assert table["case"].n_unique() == table.height == 4
+    summary = json.loads((root / "tables" / "summary.json").read_text(encoding="utf-8"))
+    assert [arm["model"] for arm in summary["arms"]] == ["tiny", "tiny+mc_dropout"]
+    for fold in (0, 1):
+        folder = root / "ensembles" / "tiny" / "dice_ce" / f"fold{fold}"
+        record = json.loads((folder / "ensembles.json").read_text(encoding="utf-8"))
+        [made] = record["ensembles"]
+        assert (made["kind"], made["passes"]) == ("mc_dropout", 2)
+        assert len(record["files"]) == 2 * 5  # mask, probability and three maps of two cases
+        for name, digest in record["files"].items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    # Two passes with other units off are two opinions.
+    entropies = list(root.glob("ensembles/*/*/*/*/*/*/*_mutual_information.nii.gz"))
+    assert len(entropies) == 4
+
+
 def test_a_locked_label_is_noticed_by_nobody_before_the_unlock(bench: Workbench) -> None:
     write_phantom(PhantomConfig(n_cases=5, phantom_shape=SHAPE), bench.folder / "scans")
     other = PhantomConfig(n_cases=2, phantom_shape=SHAPE, phantom_seed=1)
@@ -44,9 +64,12 @@ def test_a_locked_label_is_noticed_by_nobody_before_the_unlock(bench: Workbench)
         folds={"n_folds": 2, "test_cases": [LOCKED]},
         external={"other": {"source": "csv", "path": "other/cases.csv"}},
         training={**TINY["training"], "epochs": 1},
+        models={"tiny": {**TINY["models"]["tiny"], "dropout": 0.2}},
+        ensembles={"kinds": ["mc_dropout"], "mc_passes": 2},
     )
     target = "results/tiny/champions.json"
-    bench.complete(target)
+    bench.complete(target, "results/tiny/tables/ensembles.parquet")
+    check_ensembles(bench.root)
     before = digests(bench.root)
     assert not [name for name in before if LOCKED in name]
     cases = pl.read_parquet(bench.root / "tables" / "cases.parquet")
