@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from forked import forked
 from small_bundle import make_bundle
 from workbench import Workbench
 
@@ -39,7 +40,7 @@ def exported(root: Path, key: RunKey, folder: Path) -> Bundle:
     window = window_for(inference.window_size or trained.patch_size, trained.divisor)
     return make_bundle(
         folder,
-        export_network(trained.network, window, adapter.any_window()),
+        forked(export_network, trained.network, window, adapter.any_window()),
         preprocess=load_step(paths.step_config(root, "preprocess")).preprocess,
         window=window,
         divisor=trained.divisor,
