@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from workbench import TINY, Workbench
 from minivess import paths
 from minivess.config.schema import PhantomConfig
 from minivess.data.phantom import write_phantom
-from minivess.data.volume import read_volume
 from minivess.deploy.bundle import read_bundle
 from minivess.deploy.segment import open_session, segment
+from minivess.deploy.upload import Limits, read_upload
 from minivess.flows import server
 
 pytestmark = pytest.mark.dag
@@ -46,10 +47,21 @@ class Finished:
         return list(answer.json())
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+# One test: its parts would be spread over pytest's workers, and each would run all flows.
+def test_from_data_to_dashboard_and_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with all_flows(tmp_path) as finished:
+        all_flows_complete_in_prefect(finished)
+        every_job_was_a_task_run(finished)
+        the_table_of_metrics_is_an_artifact(finished)
+        the_results_are_those_of_an_experiment(finished)
+        a_volume_never_seen_is_segmented_through_http(finished, tmp_path, monkeypatch)
+
+
+@contextmanager
+def all_flows(folder: Path) -> Iterator[Finished]:
     """All flows, with one call of the command line; Quarto is not asked for."""
-    folder = tmp_path_factory.mktemp("e2e")
     bench = Workbench(folder)
     bench.write_config()
     bench.look_like_the_project()
@@ -66,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         yield Finished(bench, api, done.returncode, done.stdout + done.stderr)
 
 
-def test_all_flows_complete_in_prefect(finished: Finished) -> None:
+def all_flows_complete_in_prefect(finished: Finished) -> None:
     assert finished.status == 0, finished.text[-4000:]
     runs = finished.ask("flow_runs/filter")
     names = [run["name"].split()[0] for run in runs]
@@ -74,7 +86,7 @@ def test_all_flows_complete_in_prefect(finished: Finished) -> None:
     assert {run["state"]["type"] for run in runs} == {"COMPLETED"}
 
 
-def test_every_job_was_a_task_run(finished: Finished) -> None:
+def every_job_was_a_task_run(finished: Finished) -> None:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         tasks = finished.ask("task_runs/filter", limit=200)
@@ -88,7 +100,7 @@ def test_every_job_was_a_task_run(finished: Finished) -> None:
     assert len(trainings) == 2 * len(TINY["losses"])  # type: ignore[arg-type]
 
 
-def test_the_table_of_metrics_is_an_artifact(finished: Finished) -> None:
+def the_table_of_metrics_is_an_artifact(finished: Finished) -> None:
     found = finished.ask("artifacts/latest/filter")
     markdown = {one["key"]: one["data"] for one in found if one["type"] == "markdown"}
     text = markdown["tiny-analyze-results"]
@@ -98,7 +110,7 @@ def test_the_table_of_metrics_is_an_artifact(finished: Finished) -> None:
     assert "figures/forest.png](file:///" in text
 
 
-def test_the_results_are_those_of_an_experiment(finished: Finished) -> None:
+def the_results_are_those_of_an_experiment(finished: Finished) -> None:
     assert "everything is in results/tiny" in finished.text
     assert finished.bench.planned() == set(), "nothing is left to do"
     assert paths.report(finished.bench.root).is_file()
@@ -107,7 +119,7 @@ def test_the_results_are_those_of_an_experiment(finished: Finished) -> None:
     assert quarto != ("paper and dashboard are left out" in finished.text)
 
 
-def test_a_volume_never_seen_is_segmented_through_http(
+def a_volume_never_seen_is_segmented_through_http(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
@@ -137,7 +149,8 @@ def test_a_volume_never_seen_is_segmented_through_http(
     mask = tmp_path / "mask.nii.gz"
     mask.write_bytes(answer.content)
     opened = read_bundle(bundle)
-    given, found = read_volume(image), read_volume(mask)
+    limits = Limits(max_bytes=10**7, max_voxels=10**6)
+    given, found = read_upload(image, limits), read_upload(mask, limits)
     assert found.geometry == given.geometry
     expected = segment(open_session(opened), opened, given).mask
     assert (found.array == expected).all()
