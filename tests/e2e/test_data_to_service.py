@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from flows_project import free_port
 from workbench import TINY, Workbench
@@ -151,7 +152,8 @@ def a_volume_never_seen_is_segmented_through_http(
     opened = read_bundle(bundle)
     limits = Limits(max_bytes=10**7, max_voxels=10**6)
     given, found = read_upload(image, limits), read_upload(mask, limits)
-    assert found.geometry == given.geometry
+    assert found.array.shape == given.array.shape
+    np.testing.assert_array_equal(found.geometry.affine, given.geometry.affine)
     expected = segment(open_session(opened), opened, given).mask
     assert (found.array == expected).all()
     assert 0 < expected.mean() < 1, "neither nothing nor everything"
