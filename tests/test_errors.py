@@ -110,3 +110,9 @@ def test_suggestions_are_known_words(word: str, known: list[str]) -> None:
 def test_the_closest_of_nothing_is_an_error() -> None:
     with pytest.raises(IndexError):
         closest("word", [])
+
+
+def test_the_page_on_errors_has_every_exit_status() -> None:
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "after-an-error.md"
+    rows = re.findall(r"^\| (\d+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {int(row) for row in rows} == set(EXIT_STATUS.values())
