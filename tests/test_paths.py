@@ -24,6 +24,7 @@ GIVEN = {
     "fold": 1,
     "folder": ROOT / "ensembles",
     "kind": "mean",
+    "variant": "fp16",
     "seed": 0,
 }
 

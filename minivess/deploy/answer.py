@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minivess import provenance
 from minivess.config.schema import EvaluationConfig
 from minivess.data.volume import Volume, nifti_bytes, volume_suffix
 from minivess.deploy.segment import Segmentation, segment
@@ -108,7 +108,7 @@ def answer(desk: Desk, form: Form, folder: Path, gone: threading.Event) -> Answe
         path.write_bytes(make())
     in_time(1.0)
     media_type = {".gz": NIFTI, ".json": JSON, ".zip": ZIP}[path.suffix]
-    return Answer(path, path.name, media_type, _sha256(path), volume.array.size)
+    return Answer(path, path.name, media_type, provenance.file_sha256(path), volume.array.size)
 
 
 def vessel_measures(mask: BoolArray, spacing_um: Spacing) -> dict[str, dict[str, Any]]:
@@ -206,8 +206,3 @@ def _pack(
         for ending, make in makers.values():
             archive.writestr(zipfile.ZipInfo(f"{name}{ending}", _EPOCH), make())
             in_time(1.0)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
