@@ -330,18 +330,23 @@ def test_step_files_are_written_once_and_left_alone_while_equal(tmp_path: Path) 
     assert set(before) == wanted | {f"figure-{name}" for name in FiguresConfig.model_fields}
 
 
+EXPORTED = {"deploy", "deploy_onnx", "deploy_parity"}
 CHANGES: dict[str, tuple[str, Any, set[str]]] = {
     "phantom": ("n_trees", 5, {"phantom", "manifest"}),
-    "data": ("exclude", ["a"], {"manifest", "validate", "preprocess"}),
-    "preprocess": ("normalisation", "none", {"preprocess"}),
+    "data": ("exclude", ["a"], {"manifest", "validate", "preprocess", "deploy"}),
+    "preprocess": ("normalisation", "none", {"preprocess", *EXPORTED}),
     # Validation reads single keys of these two: others leave its file alone.
     "folds": ("folds_seed", 7, {"folds"}),
     "patches": ("batch_size", 5, {"train-dynunet"}),
     "augment": ("zoom", 0.4, {"train-dynunet"}),
     "loss": ("smooth", 2.0, {"train-dynunet"}),
     "training": ("epochs", 5, {"train-dynunet"}),
-    "compute": ("threads", 2, {"train-dynunet", "predict", "calibrate", "ensembles"}),
-    "inference": ("overlap", 0.1, {"predict", "calibrate", "ensembles"}),
+    "compute": (
+        "threads",
+        2,
+        {"train-dynunet", "predict", "calibrate", "ensembles", "deploy_parity"},
+    ),
+    "inference": ("overlap", 0.1, {"predict", "calibrate", "ensembles", *EXPORTED}),
     "calibration": ("local_steps", 7, {"calibrate"}),
     "conformal": ("alphas", [0.3], {"calibrate"}),
     "evaluation": ("nsd_tolerance_um", 9.0, {"evaluate", "ensembles"}),
@@ -349,10 +354,11 @@ CHANGES: dict[str, tuple[str, Any, set[str]]] = {
     "statistics": (
         "statistics_seed",
         5,
-        {"compare", *(f"figure-{name}" for name in FiguresConfig.model_fields)},
+        {"compare", "deploy", *(f"figure-{name}" for name in FiguresConfig.model_fields)},
     ),
     "figures": ("paired_cases", {"width_mm": 90}, {"figure-paired_cases"}),
     "models": ("dynunet", {"filters": [4, 4, 4]}, {"train-dynunet"}),
+    "deploy": ("variants", ["fp16"], EXPORTED),
 }
 
 
