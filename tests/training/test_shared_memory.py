@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from minivess.config.schema import ComputeConfig, PatchConfig
 from minivess.errors import MinivessError
-from minivess.training import shared_memory
 from minivess.training.run import plan_run
 from minivess.training.shared_memory import (
     PAGE,
@@ -141,7 +140,9 @@ def test_a_run_is_not_planned_where_it_is_too_small(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(shared_memory, "free_bytes", lambda: free_bytes(tmp_path / "missing"))
+    monkeypatch.setattr(
+        "minivess.training.run.free_bytes", lambda: free_bytes(tmp_path / "missing")
+    )
     plan_run(make_experiment(), KEY, folds, root)
     with pytest.raises(MinivessError, match="MV-SYSTEM-005"):
         plan_run(make_experiment(compute={"workers": 1}), KEY, folds, root)
