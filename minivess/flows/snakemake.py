@@ -20,7 +20,7 @@ from minivess.config.load import merge, nested
 from minivess.errors import RETRYABLE, MinivessError
 from minivess.job_events import FAILED, Follower, JobEvent
 from minivess.logs import say
-from minivess.workflow import CALLER_VARIABLE, GRACE_S, Plan, plan_experiment
+from minivess.workflow import CALLER_VARIABLE, GRACE_S, Plan, plan_experiment, resolve_checked
 
 SNAKEFILE = "Snakefile"
 POLL_S = 0.5
@@ -120,6 +120,23 @@ def request(experiment: str, arguments: Sequence[str], cores: str, dry_run: bool
     config = {"experiment": experiment, **overrides}
     name = plan_experiment(config, project_folder(), True).root.name
     return Request(experiment, name, overrides, tuple(targets), cores, dry_run)
+
+
+def request_without_lock(experiment: str, arguments: Sequence[str], cores: str) -> Request:
+    """As `request`, with no look at the experiment's lock: even that would hold it for a moment.
+
+    Args:
+        experiment: name or path of the experiment file.
+        arguments: as those of `request`.
+        cores: number of cores or "all".
+
+    Raises:
+        MinivessError: MV-SYSTEM-004 not in the project's folder, MV-DATA-001 the data are not
+            there, MV-CONFIG-... whatever is wrong with the config.
+    """
+    overrides, targets = _sorted(arguments)
+    name = resolve_checked({"experiment": experiment, **overrides}, project_folder()).name
+    return Request(experiment, name, overrides, tuple(targets), cores, False)
 
 
 def planned(experiment: str, arguments: Sequence[str]) -> Plan:

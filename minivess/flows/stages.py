@@ -130,18 +130,7 @@ def run_stage(
 
 
 def _request(experiment: str, arguments: Sequence[str], cores: str) -> snakemake.Request:
-    """The request, once no other process works on the experiment."""
-    told = False
-    while True:
-        try:
-            asked = snakemake.request(experiment, arguments, cores, dry_run=False)
-        except MinivessError as error:
-            if error.code != "MV-STATE-004":
-                raise
-            told = told or _tell_waiting(error.found)
-            time.sleep(WAIT_S)
-        else:
-            break
+    asked = snakemake.request_without_lock(experiment, arguments, cores)
     if asked.targets:
         raise MinivessError(
             "MV-CONFIG-004",
@@ -163,6 +152,7 @@ def _turn(root: Path) -> Iterator[None]:
     """Hold the lock between flows on one results folder; wait for it."""
     path = paths.flow_lock(root)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a", encoding="utf-8")
     except OSError as error:
         raise output.os_error(error, path) from error
@@ -179,8 +169,17 @@ def _turn(root: Path) -> Iterator[None]:
 
 
 def _plan(asked: snakemake.Request) -> Plan:
+    """The plan, once no other process works on the experiment."""
     config = {"experiment": asked.experiment, **asked.overrides}
-    return plan_experiment(config, snakemake.project_folder(), True)
+    told = False
+    while True:
+        try:
+            return plan_experiment(config, snakemake.project_folder(), True)
+        except MinivessError as error:
+            if error.code != "MV-STATE-004":
+                raise
+            told = told or _tell_waiting(error.found)
+            time.sleep(WAIT_S)
 
 
 def _check_before(stage: Stage, plan: Plan) -> None:
