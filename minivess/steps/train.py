@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,30 +108,49 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
     facts = {"params": machine, "tags": git, "decisions": decisions}
     output.write_json(facts, paths.run_provenance(root, key))
     tags = {"minivess.config_digest": plan.config_digest, "minivess.run_folder": str(run)}
-    handle = mlflow_log.open_run(
-        mlflow_log.tracking_uri(),
-        experiment.name,
-        key,
-        plan.run_digest,
-        {**plan.params, **machine},
-        {**git, **tags},
-    )
+    handle: OpenRun | None = None
     try:
+        # Told to end while the run is opened, it would stay RUNNING in MLflow.
+        with signals_later():
+            handle = opened = mlflow_log.open_run(
+                mlflow_log.tracking_uri(),
+                experiment.name,
+                key,
+                plan.run_digest,
+                {**plan.params, **machine},
+                {**git, **tags},
+            )
         with progress_table(progress, str(key)) as show:
 
             def on_epoch(row: EpochRow) -> None:
                 values = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate}
                 values |= {f"selection/{name}": value for name, value in row.selection.items()}
-                mlflow_log.log_epoch(handle, row.epoch, values)
+                mlflow_log.log_epoch(opened, row.epoch, values)
                 show(row)
 
             result = fit(plan.task, state, on_epoch)
         write_run(experiment, plan, result, run)
     except BaseException as error:
-        _end_unfinished(handle, error)
+        if handle is not None:
+            _end_unfinished(handle, error)
         raise
-    mlflow_log.close_run(handle, "FINISHED")
+    mlflow_log.close_run(opened, "FINISHED")
     say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait until the end of the block."""
+    waiting: list[int] = []
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in stops}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for received in waiting:
+        signal.raise_signal(received)
 
 
 def _end_unfinished(handle: OpenRun, error: BaseException) -> None:
