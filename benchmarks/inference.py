@@ -21,7 +21,7 @@ from typing import Any
 import networks
 import nnunet
 import page
-from sides import Run, alternate, child, medians, peak_gb, table, timed, verdict
+from sides import Run, add_options, alternate, child, medians, peak_gb, table, timed, verdict
 
 from minivess.environment import choose_kernels, prepare_environment
 
@@ -45,14 +45,16 @@ def prepare(folder: Path, given: argparse.Namespace) -> None:
     from minivess.config.schema import LossConfig
     from minivess.losses import build_loss
     from minivess.models.weights import weights_of
+    from minivess.seeding import generator, torch_seeded
 
     image, label = networks.phantoms(1, tuple(given.shape))[0]
     case = networks.prepared("case", image, label, networks.SPACING_UM)
     np.save(folder / IMAGE, case.image)
-    torch.manual_seed(0)
-    network, loss = networks.adapter(given.filters).build(), build_loss("dice_ce", LossConfig())
+    with torch_seeded(0, "benchmark"):
+        network = networks.adapter(given.filters).build()
+    loss = build_loss("dice_ce", LossConfig())
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, fused=True)
-    rng, size = np.random.default_rng(0), np.minimum((64, 64, 16), image.shape)
+    rng, size = generator(0, "benchmark"), np.minimum((64, 64, 16), image.shape)
     for _ in range(given.steps):
         first = [int(rng.integers(n - s + 1)) for n, s in zip(image.shape, size, strict=True)]
         box = tuple(slice(a, a + int(s)) for a, s in zip(first, size, strict=True))
@@ -200,10 +202,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--steps", type=int, default=60, help="steps of training of the network")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
-    parser.add_argument("--part", choices=["prepare", *TITLES], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, list(TITLES))
     return parser.parse_args(arguments)
 
 

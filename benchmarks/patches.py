@@ -22,7 +22,7 @@ from typing import Any
 
 import networks
 import page
-from sides import Run, alternate, child, medians, timed, verdict
+from sides import Run, add_options, alternate, child, medians, timed, verdict
 
 from minivess.environment import prepare_environment
 
@@ -183,10 +183,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 16])
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--patches", type=int, default=400)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
-    parser.add_argument("--part", choices=["prepare", *TITLES], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, list(TITLES))
     return parser.parse_args(arguments)
 
 

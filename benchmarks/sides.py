@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import page
+
 
 @dataclass(frozen=True)
 class Run:
@@ -23,6 +26,14 @@ class Run:
     cpu_seconds: float
     peak_gb: float
     found: dict[str, Any] = field(default_factory=dict)
+
+
+def add_options(parser: argparse.ArgumentParser, sides: list[str]) -> None:
+    """Add what every comparison takes: runs, the page, and which part a process is."""
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
+    parser.add_argument("--part", choices=["prepare", *sides], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
 
 
 def peak_gb() -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import networks
 import nnunet
 import page
-from sides import Run, alternate, child, medians, peak_gb, table, timed, verdict
+from sides import Run, add_options, alternate, child, medians, peak_gb, table, timed, verdict
 
 from minivess.environment import choose_kernels, prepare_environment
 
@@ -177,10 +177,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
-    parser.add_argument("--part", choices=["prepare", *TITLES], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, list(TITLES))
     return parser.parse_args(arguments)
 
 
