@@ -19,6 +19,7 @@ from minivess.environment import PRIVATE
 from minivess.errors import MinivessError
 from minivess.flows.snakemake import stop_group
 from minivess.logs import say
+from minivess.signals import signals_later
 
 HOME = paths.RESULTS / ".prefect"
 RECORD = "server.json"
@@ -138,8 +139,9 @@ def running_server(port: int, home: Path = HOME) -> Iterator[str]:
         output.write_json({"api": api, "pid": process.pid}, home / RECORD)
         yield api
     finally:
-        (home / RECORD).unlink(missing_ok=True)
-        stop_group(process)
+        with signals_later():
+            (home / RECORD).unlink(missing_ok=True)
+            stop_group(process)
 
 
 def _wait_for(process: subprocess.Popen[Any], api: str, log: Path) -> None:

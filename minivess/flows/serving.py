@@ -18,6 +18,7 @@ from minivess.config.settings import Settings
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.logs import say
+from minivess.signals import signals_later
 
 START_S = 120.0
 _POLL_S = 0.2
@@ -120,8 +121,10 @@ def serve(programs: Sequence[Program], grace_s: float) -> None:
                 time.sleep(_POLL_S)
             _report_ended(running)
         finally:
-            for _, process in running:
-                snakemake.stop_group(process, grace_s)
+            # A second Ctrl-C, or one that `uv run` passes on, must not leave one of them running.
+            with signals_later():
+                for _, process in running:
+                    snakemake.stop_group(process, grace_s)
 
 
 def _started(program: Program, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

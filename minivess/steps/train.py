@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ from minivess import output, paths, provenance
 from minivess.config.load import load_step
 from minivess.errors import MinivessError
 from minivess.logs import say
+from minivess.signals import signals_later
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -136,21 +135,6 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
         raise
     mlflow_log.close_run(opened, "FINISHED")
     say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
-
-
-@contextmanager
-def signals_later() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait until the end of the block."""
-    waiting: list[int] = []
-    stops = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in stops}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for received in waiting:
-        signal.raise_signal(received)
 
 
 def _end_unfinished(handle: OpenRun, error: BaseException) -> None:

@@ -64,6 +64,27 @@ def test_an_interrupt_ends_all_programs(tmp_path: Path) -> None:
         urllib.request.urlopen(program.url, timeout=5)
 
 
+def test_a_second_interrupt_leaves_none_of_them(tmp_path: Path) -> None:
+    program = server(tmp_path)
+    slow = "trap 'sleep 1; exit' TERM; while :; do sleep 0.1; done"
+    first = Program("page", ("sh", "-c", slow), program.url, program.ready)
+
+    def interrupt() -> None:
+        while True:
+            with suppress(OSError), urllib.request.urlopen(program.url, timeout=5):
+                break
+            time.sleep(0.1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.4)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        serving.serve([first, program], grace_s=5)
+    with pytest.raises(OSError, match=r"refused|reset"):
+        urllib.request.urlopen(program.url, timeout=5)
+
+
 def test_one_that_does_not_start_is_named(tmp_path: Path) -> None:
     program = server(tmp_path, "false")
     with pytest.raises(MinivessError, match="MV-SERVICE-009") as caught:

@@ -295,29 +295,3 @@ def test_a_signal_does_not_cut_short_what_a_failed_training_writes(
     finally:
         signal.signal(signal.SIGTERM, before)
         holder.close()
-
-
-def test_a_signal_waits_until_the_run_is_open() -> None:
-    from minivess.steps.train import signals_later
-
-    class StoppedError(Exception):
-        pass
-
-    def stop(number: int, frame: object) -> None:
-        raise StoppedError
-
-    opened = []
-
-    def stopped_while_opening() -> None:
-        with signals_later():
-            os.kill(os.getpid(), signal.SIGTERM)
-            opened.append("the run")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        with pytest.raises(StoppedError):
-            stopped_while_opening()
-        assert signal.getsignal(signal.SIGTERM) is stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert opened == ["the run"]

@@ -1,0 +1,30 @@
+"""Signals that must not cut short what ends something else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait until the end of the block.
+
+    They only reach the main thread: in another one this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for received in waiting:
+        signal.raise_signal(received)
