@@ -232,8 +232,7 @@ The {outcomes["busy"]} answers 429 with `Retry-After` are not counted: the clien
 Medians of {len(seconds[0])} runs in turn. Bad uploads: truncated, a gzip bomb of 100 MB, \
 dimensions of 32767, NaN, a path as name, other formats.
 
-Machine: {machine(["bentoml", "onnxruntime", "starlette", "numpy"])}. Other work \
-ran on it at the same time.
+Machine: {machine(["bentoml", "onnxruntime", "starlette", "numpy"])}.
 """
     return text, met and over_network < MOST_OVERHEAD
 
