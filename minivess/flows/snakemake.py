@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from minivess.workflow import CALLER_VARIABLE, GRACE_S, Plan, plan_experiment, r
 
 SNAKEFILE = "Snakefile"
 POLL_S = 0.5
+GROUP_POLL_S = 0.1
 TARGETS = (
     "all",
     "prepared_cases",
@@ -311,15 +313,33 @@ def _failure(record: Path) -> dict[str, Any]:
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """End a process and all its children: SIGTERM, and SIGKILL for what is left after a while."""
+    """End a process and all its children: SIGTERM, and SIGKILL for what is left after a while.
+
+    The leader may end before its children have: they have the same time to write what they have.
+    """
+    end = time.monotonic() + grace_s
     try:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=grace_s)
+        while _works(process.pid) and time.monotonic() < end:
+            time.sleep(GROUP_POLL_S)
+        os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _works(group: int) -> bool:
+    """Whether a process of the group still runs; one that has ended and is not reaped does not."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _error_records(root: Path) -> list[Path]:

@@ -176,3 +176,24 @@ def ended(pid: int, timeout_s: float = 10.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_child_that_outlives_its_leader_may_write_what_it_has(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "def end(number, frame):\n"
+        "    time.sleep(1)\n"
+        f"    pathlib.Path({str(written)!r}).write_text('KILLED')\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+    leader = "import subprocess, sys, time\n"
+    leader += f"subprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", leader], start_new_session=True)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    stop_group(process, grace_s=20)
+    assert written.read_text(encoding="utf-8") == "KILLED"
