@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-HIDDEN = ("IPython", "jsonschema", "matplotlib", "mlflow", "pandas", "sklearn")
+HIDDEN = ("IPython", "jsonschema", "matplotlib", "mlflow", "pandas", "sklearn", "transformers")
 
 
 def import_monai() -> None:
