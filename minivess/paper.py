@@ -38,6 +38,7 @@ TABLES = (
     "ranks",
     "power",
     "mixed_model",
+    "seeds",
     "champions",
     "baseline",
     "calibration",

@@ -139,6 +139,43 @@ def components_table(results: Results) -> str:
     return pipe_table(header, rows, [2, 4, 2, 2, 2, 4, 3])
 
 
+def spread(row: Mapping[str, Any]) -> str:
+    """A standard deviation between seeds with its interval, in two digits.
+
+    >>> spread({"sd_mean": 0.0123, "sd_low": 0.0064, "sd_high": 0.0773})
+    '0.012 (0.0064, 0.077)'
+    """
+    return f"{row['sd_mean']:.2g} ({row['sd_low']:.2g}, {row['sd_high']:.2g})"
+
+
+def seeds_table(results: Results) -> str:
+    """How far each arm varies with the seed in each metric of the analysis file, a row each."""
+    names = arm_names(results)
+    rows = []
+    for metric in results.config.statistics.plan.metrics:
+        for row in results.tables["seeds"].filter(metric=metric).to_dicts():
+            about = [metric_label(metric), names[row["model"], row["loss"]]]
+            if row["n_seeds"] == 1:
+                rows.append([*about, row["seeds"], number(row["mean"]), "one seed", "", "", ""])
+                continue
+            part = row["seed_part"]
+            sds = [row[f"sd_{name}"] for name in ("case", "network", "rest")]
+            rows.append(
+                [
+                    *about,
+                    row["seeds"],
+                    number(row["mean"]),
+                    spread(row),
+                    f"{number(row['lowest'])} to {number(row['highest'])}",
+                    "none" if None in sds else " / ".join(f"{sd:.2g}" for sd in sds),
+                    "none" if part is None else f"{part:.0%}",
+                ]
+            )
+    header = ["Metric", "Arm", "Seeds", "Mean", "SD of the mean", "Means"]
+    header += ["SD case / network / rest", "Part of the seed"]
+    return pipe_table(header, rows, [2, 3, 1, 2, 4, 3, 4, 2])
+
+
 def power_table(results: Results) -> str:
     """The least difference that each comparison could have found, a row each."""
     rows = [

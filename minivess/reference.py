@@ -42,6 +42,7 @@ TABLES: dict[str, str] = {
     "ranks": "Place of each network and loss in each metric, and how stable it is.",
     "mixed_model": "Linear mixed model of the values of the trained networks: network and loss are "
     "fixed effects, fold and case random ones.",
+    "seeds": "How far each network's and loss's means and values vary with the training seed.",
     "power": "The least difference that each comparison could have found.",
     "champions": "The best network and loss by each rule, and its margin over the next.",
 }

@@ -21,7 +21,7 @@ from minivess.types import RunKey
 PREPARED = (IMAGE, LABEL, FOREGROUND, CASE)
 SUFFIXES = ("svg", "pdf", "png", "json")
 MEASURED = ("runs", "params", "metrics", "cases", "history", "ensembles")
-TABLES = (*MEASURED, "summary", "comparison", "ranks", "power", "mixed_model")
+TABLES = (*MEASURED, "summary", "comparison", "ranks", "power", "mixed_model", "seeds")
 
 UNCERTAINTY = ("calibration", "reliability", "conformal")
 

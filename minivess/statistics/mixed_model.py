@@ -155,7 +155,7 @@ def _metric_rows(data: Values, statistics: StatisticsConfig) -> list[dict[str, o
     }
     for name in (*COMPONENTS, "residual"):
         variance = None if fit is None else fit.variances.get(name)
-        shared[f"sd_{name}"] = None if variance is None else _rounded(np.sqrt(variance))
+        shared[f"sd_{name}"] = None if variance is None else rounded(np.sqrt(variance))
     names = [("intercept", "/".join(reference)), *((term, level) for term, level, _ in columns)]
     rows = []
     for place, (term, level) in enumerate(names):
@@ -177,7 +177,7 @@ def _numbers(
     if fit is None:
         return dict.fromkeys(names)
     estimate, se = float(fit.coefficients[place]), float(np.sqrt(fit.covariance[place, place]))
-    found = {**dict.fromkeys(names), "estimate": _rounded(estimate), "se": _rounded(se)}
+    found = {**dict.fromkeys(names), "estimate": rounded(estimate), "se": rounded(se)}
     if place == 0:
         return found
     reach = float(stats.t.ppf(1 - alpha / 2, freedom)) * se
@@ -185,14 +185,14 @@ def _numbers(
     f_value = float(of_term @ np.linalg.solve(block, of_term)) / len(term)
     return found | {
         "df": freedom,
-        "ci_low": _rounded(estimate - reach),
-        "ci_high": _rounded(estimate + reach),
-        "p_value": _rounded(2 * stats.t.sf(abs(estimate) / se, freedom)),
-        "p_term": _rounded(stats.f.sf(f_value, len(term), freedom)),
+        "ci_low": rounded(estimate - reach),
+        "ci_high": rounded(estimate + reach),
+        "p_value": rounded(2 * stats.t.sf(abs(estimate) / se, freedom)),
+        "p_term": rounded(stats.f.sf(f_value, len(term), freedom)),
     }
 
 
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
     """A number in `DIGITS` digits."""
     return float(f"{float(value):.{DIGITS - 1}e}")
 

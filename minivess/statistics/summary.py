@@ -159,7 +159,11 @@ def p_number(value: float) -> str:
 
 
 def summary_text(
-    numbers: dict[str, Any], figures: str, report: str, notes: Sequence[str] = ()
+    numbers: dict[str, Any],
+    figures: str,
+    report: str,
+    notes: Sequence[str] = (),
+    spread: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The final summary as plain text, at most 100 columns wide.
 
@@ -168,6 +172,7 @@ def summary_text(
         figures: where the figures are, for the last lines.
         report: where the report is.
         notes: what is to be said of how the runs were computed.
+        spread: rows of the table seeds; of a single seed nothing is said.
     """
     names = arm_names([(arm["model"], arm["loss"]) for arm in numbers["arms"]])
     seeds = ", ".join(str(seed) for seed in numbers["seeds"])
@@ -188,6 +193,7 @@ def summary_text(
         "",
         *_status_lines(numbers, names),
         *_comparison_lines(numbers, names),
+        *seed_lines(spread, names),
         "",
         *(line for note in notes for line in (*textwrap.wrap(note, WIDTH), "")),
         f"Analysis file {numbers['plan']['name']}, SHA-256",
@@ -277,4 +283,29 @@ def _comparison_lines(numbers: dict[str, Any], names: dict[Arm, str]) -> list[st
         right = f"{sign}{number(row['difference'])} {_interval(row)}"
         lines.append(f"  {left[0]:<58}{right:<25} p {p_number(row['p_adjusted'])}")
         lines += [f"    {text}" for text in left[1:]]
+    return lines
+
+
+def seed_lines(spread: Sequence[Mapping[str, Any]], names: dict[Arm, str]) -> list[str]:
+    """How much the seed decides, a block for each arm that was trained with several."""
+    rows = {(row["model"], row["loss"], row["metric"]): row for row in spread if row["n_seeds"] > 1}
+    arms = [arm for arm in names if any((*arm, metric) in rows for metric in MAIN_METRICS)]
+    if not arms:
+        return []
+    n = next(iter(rows.values()))["n_seeds"]
+    title = (
+        f"Between {n} seeds: standard deviation of the mean over cases, below it the part of the "
+        "variance of a case's value that the seed decides (the intervals above are of cases alone):"
+    )
+    lines = [
+        "",
+        *textwrap.wrap(title, WIDTH),
+        "",
+        *_block("", [METRICS[m].label for m in MAIN_METRICS]),
+    ]
+    for arm in arms:
+        own = [rows.get((*arm, metric)) for metric in MAIN_METRICS]
+        sds = ["-" if row is None else f"{row['sd_mean']:.2g}" for row in own]
+        parts = [None if row is None else row["seed_part"] for row in own]
+        lines += _block(names[arm], sds, ["" if part is None else f"{part:.0%}" for part in parts])
     return lines

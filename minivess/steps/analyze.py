@@ -168,6 +168,7 @@ def compare_arms(root: Path) -> None:
     from minivess.statistics.mixed_model import mixed_model
     from minivess.statistics.power import detectable
     from minivess.statistics.ranks import rank_arms
+    from minivess.statistics.seeds import seed_spread
     from minivess.statistics.summary import summary_json, summary_text
 
     config = load_step(paths.step_config(root, "compare")).statistics
@@ -177,6 +178,8 @@ def compare_arms(root: Path) -> None:
     ensembles = ensembles_table(root, experiment, sorted(set(cases["fold"])))
     output.write_parquet(ensembles, paths.table(root, "ensembles"))
     output.write_parquet(mixed_model(cases, config), paths.table(root, "mixed_model"))
+    spread = seed_spread(cases, config)
+    output.write_parquet(spread, paths.table(root, "seeds"))
     cases = pl.concat([cases, ensembles])
     groups = read_groups(paths.manifest(root))
     summary, comparison = summarise(cases, config, groups), compare(cases, config, groups)
@@ -195,5 +198,7 @@ def compare_arms(root: Path) -> None:
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))
-    text = summary_text(json.loads(json.dumps(numbers)), figures, report, memory_notes(root))
+    text = summary_text(
+        json.loads(json.dumps(numbers)), figures, report, memory_notes(root), spread.to_dicts()
+    )
     output.write_text(text, paths.summary_text(root))

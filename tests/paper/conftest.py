@@ -31,6 +31,7 @@ from minivess.statistics.coverage import coverage_table
 from minivess.statistics.mixed_model import mixed_model
 from minivess.statistics.power import detectable
 from minivess.statistics.ranks import rank_arms
+from minivess.statistics.seeds import seed_spread
 from minivess.statistics.summary import summary_json
 from minivess.types import RunKey
 
@@ -147,6 +148,7 @@ def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
     made["summary"] = summarise(made["cases"], config.statistics)
     made["ranks"] = rank_arms(made["cases"], config.statistics)
     made["mixed_model"] = mixed_model(made["cases"], config.statistics)
+    made["seeds"] = seed_spread(made["cases"], config.statistics)
     made["power"] = detectable(made["cases"], config.statistics)
     made["comparison"] = compare(made["cases"], config.statistics)
     _, chosen = champion.choose_all(made["cases"], config.statistics, arms)

@@ -122,6 +122,17 @@ def test_ranks_and_power_are_their_tables(root: Path, text: str) -> None:
     assert rows[0][2:] == [str(pair["n_cases"]), f"{pair['alpha']:.3g}", *values]
 
 
+def test_seeds_are_their_table(root: Path, text: str) -> None:
+    _, *rows = table_rows(text, "tbl-seeds")
+    table = pl.read_parquet(paths.table(root, "seeds"))
+    assert len(rows) == 5 * 4
+    first = table.filter(metric="dice").row(0, named=True)
+    (shown,) = [row for row in rows if row[:2] == ["Dice", f"`{first['loss']}`"]]
+    assert shown[2:4] == ["0, 1", number(first["mean"])]
+    assert shown[4].startswith(f"{first['sd_mean']:.2g} (")
+    assert shown[7] == f"{first['seed_part']:.0%}"
+
+
 def test_mixed_model_is_its_table(root: Path, text: str) -> None:
     _, *rows = table_rows(text, "tbl-mixed-model")
     table = pl.read_parquet(paths.table(root, "mixed_model"))
@@ -259,6 +270,7 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     assert "Patches were not augmented." in text
     assert "No mask was empty in 6 predictions" in section(text, "Results")
     assert "trained with one seed" in section(text, "Limits")
+    assert all(row[4:] == ["one seed", "", "", ""] for row in table_rows(text, "tbl-seeds")[1:])
 
 
 def test_results_on_other_cases_are_told(

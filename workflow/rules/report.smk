@@ -48,7 +48,7 @@ rule results:
         paths.validation_page(ROOT),
         tables("runs", "params", "metrics", "cases", "history"),
         tables("ensembles", "summary", "comparison", "ranks", "power", "baseline"),
-        tables("mixed_model"),
+        tables("mixed_model", "seeds"),
         # Their volumes are recorded in it.
         all_ensembles(paths.ensembles_record),
         paths.summary(ROOT),
