@@ -168,6 +168,31 @@ def planned_like(
     }
 
 
+def segment(trained: Any, case: Case, mirroring: bool) -> Array:
+    """Return the mask (x, y, z) of a case, as nnU-Net's predictor makes it with these weights.
+
+    Args:
+        trained: a trainer; its present weights predict.
+        case: volume and spacing; its label is not used.
+        mirroring: over the axes that it was trained to mirror.
+    """
+    own = predictor(mirroring, overlap=0.5)
+    own.manual_initialization(
+        trained.network,
+        trained.plans_manager,
+        trained.configuration_manager,
+        [trained.network.state_dict()],
+        trained.dataset_json,
+        type(trained).__name__,
+        trained.inference_allowed_mirroring_axes,
+    )
+    trained.set_deep_supervision_enabled(False)
+    volume = np.ascontiguousarray(case.image.T[None], dtype=np.float32)
+    properties = {"spacing": list(case.spacing_um[::-1])}
+    mask: Array = np.asarray(own.predict_single_npy_array(volume, properties))
+    return mask.T
+
+
 def predictor(mirroring: bool, overlap: float) -> Any:
     """Return nnU-Net's predictor on the CPU, without a network."""
     import torch

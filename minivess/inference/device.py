@@ -179,4 +179,7 @@ def prepare_torch(config: ComputeConfig) -> None:
     torch.set_num_threads(config.threads)
     # The same as use_deterministic_algorithms(True), which imports the compiler as well (1.5 s).
     torch.set_deterministic_debug_mode("error")
+    # New memory would be filled with NaN, a tenth of a prediction's time, to show where it is read
+    # before it is written. The tests do that.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -47,6 +47,16 @@ def test_without_a_gradient_it_is_the_same() -> None:
     assert found.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@pytest.mark.parametrize("channels", [8, 16])
+def test_in_bfloat16_it_is_the_same_up_to_its_rounding(channels: int) -> None:
+    plain, ours = both(channels)
+    values = torch.randn(2, channels, 8, 8, 4)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ours(values.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), plain(values), rtol=2e-2, atol=3e-2)
+
+
 def test_the_gradient_is_right_in_double_precision() -> None:
     _, ours = both(3)
     values = torch.randn(2, 3, 3, 2, 2, dtype=torch.float64, requires_grad=True)

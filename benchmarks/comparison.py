@@ -1,0 +1,320 @@
+"""nnU-Net's own trainer and loss against this project's default: same folds, steps and patches.
+
+    just bench comparison [--name NAME] [--epochs 25] [--write] [key=value ...]
+
+Without more it runs on the phantom; `data.source=csv data.path=cases.csv` and other keys of the
+configuration choose other volumes. This project's side is an experiment like any other, in
+results/comparison_NAME; nnU-Net plans, trains and predicts on the same volumes and folds. It
+trains on all cases that a fold does not hold out, and predicts with its last weights; this project
+keeps a part of them for choosing the weights. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nnunet
+import page
+from sides import child
+
+from minivess import output, paths, provenance
+from minivess.environment import choose_kernels, prepare_environment
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from minivess.types import Array
+
+METRICS = {"dice": "Dice", "cldice": "clDice", "masd_um": "MASD, µm"}
+LOSSES = ("cbdice_cldice", "dice_ce")
+THEIRS = ("nnunet", "own")
+PACKAGES = ["torch", "monai", "nnunetv2", "numpy"]
+CACHE = Path(".cache") / "comparison"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a comparison is: results of the experiment, and nnU-Net's folder."""
+
+    name: str
+
+    @property
+    def results(self) -> Path:
+        """Results of this project's side."""
+        return paths.experiment_folder(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Files of nnU-Net's side."""
+        return CACHE / self.name
+
+    def mask(self, case: str) -> Path:
+        """nnU-Net's mask of a held-out case."""
+        return self.folder / "masks" / f"{case}.npy"
+
+
+def config(given: argparse.Namespace) -> dict[str, Any]:
+    """Return this project's side as an experiment file."""
+    return {
+        "losses": list(LOSSES),
+        "folds": {"n_folds": given.folds},
+        "patches": {
+            "patch_size": list(given.patch),
+            "batch_size": given.batch,
+            "patches_per_epoch": given.steps * given.batch,
+        },
+        "models": {"dynunet": {"filters": list(given.filters)}},
+        "training": {"epochs": given.epochs},
+        "compute": {"profile": given.profile},
+    }
+
+
+def train_ours(given: argparse.Namespace, place: Place) -> None:
+    """Run this project's side; Snakemake goes on where it stopped."""
+    import yaml
+
+    place.folder.mkdir(parents=True, exist_ok=True)
+    file = place.folder / f"{place.name}.yaml"
+    output.write_text(yaml.safe_dump(config(given), sort_keys=False), file)
+    command = [sys.executable, "-m", "minivess", "experiment", str(file), *given.keys]
+    if status := subprocess.run(command, check=False).returncode:
+        raise SystemExit(status)
+
+
+def prepare(given: argparse.Namespace, place: Place) -> None:
+    """Give nnU-Net the volumes and folds of this project's side."""
+    import polars as pl
+
+    from minivess.data.folds import read_folds
+    from minivess.data.manifest import read_image
+    from minivess.data.preprocess import open_case
+
+    folds = read_folds(paths.folds(place.results)).folds
+    used = {case for fold in folds for case in fold.validation}
+    cases = []
+    for row in pl.read_parquet(paths.manifest(place.results)).iter_rows(named=True):
+        if row["case"] in used:
+            ours = open_case(paths.preprocessed_case(place.results, row["case"]))
+            cases.append(nnunet.Case(row["case"], read_image(row), ours.label, ours.spacing_um))
+    splits = [
+        {"train": [*fold.train, *fold.selection], "val": list(fold.validation)} for fold in folds
+    ]
+    nnunet.prepare(place.folder, cases, splits)
+
+
+def train_theirs(given: argparse.Namespace, place: Place) -> None:
+    """Train nnU-Net on one fold and predict what it holds out."""
+    nnunet.environment(place.folder)
+    import numpy as np
+    import torch
+
+    from minivess.data.folds import read_folds
+    from minivess.data.preprocess import open_case
+    from minivess.models.dynunet import kernels_and_strides
+    from minivess.training.run import typical_spacing
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - nnU-Net draws from the global generators
+    random.seed(0)
+    fold = read_folds(paths.folds(place.results)).folds[given.fold]
+    opened = [open_case(paths.preprocessed_case(place.results, case)) for case in fold.train]
+    topology = kernels_and_strides(typical_spacing(opened), len(given.filters))
+    trainer = nnunet.trainer(
+        place.folder,
+        nnunet.Budget(tuple(given.patch), given.batch, given.epochs, given.steps),
+        given.fold,
+        topology=nnunet.planned_like(given.filters, *topology),
+    )
+    trainer.run_training()
+    for case in fold.validation:
+        mask = nnunet.segment(trainer, _raw(place, case), mirroring=given.mirroring)
+        with output.replacing(place.mask(case)) as temporary, temporary.open("wb") as file:
+            np.save(file, mask.astype(np.uint8))
+
+
+def _raw(place: Place, case: str) -> nnunet.Case:
+    """The volume of a case as it is in its file."""
+    import polars as pl
+
+    from minivess.data.manifest import read_image
+    from minivess.data.preprocess import open_case
+
+    manifest = pl.read_parquet(paths.manifest(place.results))
+    row = manifest.row(by_predicate=pl.col("case") == case, named=True)
+    ours = open_case(paths.preprocessed_case(place.results, case))
+    return nnunet.Case(case, read_image(row), ours.label, ours.spacing_um)
+
+
+def measured(place: Place) -> pl.DataFrame:
+    """Return the table `cases` of both sides, in the compared metrics."""
+    import numpy as np
+    import polars as pl
+
+    from minivess.config.schema import EvaluationConfig
+    from minivess.data.folds import read_folds
+    from minivess.data.preprocess import open_case
+    from minivess.metrics.evaluate import case_rows, evaluate_case
+    from minivess.statistics import tables
+    from minivess.types import RunKey
+
+    tolerances = EvaluationConfig()
+    rows: list[dict[str, object]] = []
+    for number, fold in enumerate(read_folds(paths.folds(place.results)).folds):
+        for case in fold.validation:
+            opened = open_case(paths.preprocessed_case(place.results, case))
+            mask: Array = np.load(place.mask(case)).astype(bool)
+            values = evaluate_case(
+                mask,
+                np.asarray(opened.label) > 0,
+                mask.astype(np.float32),
+                opened.spacing_um,
+                tolerances.nsd_tolerance_um,
+                tolerances.junction_tolerance_um,
+            )
+            rows += case_rows(place.name, RunKey(*THEIRS, 0, number), case, values)
+    ours = tables.read("cases", paths.table(place.results, "cases"))
+    both = pl.concat([ours, tables.from_rows("cases", rows)])
+    return both.filter(pl.col("metric").is_in(list(METRICS)))
+
+
+def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str:
+    """Return the outcome as a section of the page."""
+    patch, filters = (" x ".join(map(str, values)) for values in (given.patch, given.filters))
+    mirroring = "with mirroring of its own" if given.mirroring else "without mirroring"
+    precision = "bfloat16" if given.profile == "fast" else "float32"
+    what = (
+        f"Each of {given.folds} folds: {given.epochs * given.steps} optimiser steps with "
+        f"{given.batch} patches of {patch} voxels, a U-Net with {filters.replace(' x ', ', ')} "
+        f"filters, windows that overlap by half. This project with its defaults ({precision}), "
+        f"once with its default loss and once with nnU-Net's kind of loss; nnU-Net with its own "
+        f"trainer, loss, deep supervision, augmentation and resampling (float32), predicting "
+        f"{mirroring}. Cases that choose the weights are lost to this project's training; nnU-Net "
+        "trains on them and takes its last weights."
+    )
+    title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison`"
+    lines = [title, "", what, "", *_differences(cases), "", *_by_case(cases), ""]
+    return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
+def _arms(cases: pl.DataFrame) -> list[tuple[str, str]]:
+    """The arms, nnU-Net's last."""
+    from minivess.statistics.compare import arms_of
+
+    return [*(arm for arm in arms_of(cases) if arm != THEIRS), THEIRS]
+
+
+def _differences(cases: pl.DataFrame) -> list[str]:
+    """Mean of each arm in each metric, and its paired difference to nnU-Net with interval."""
+    from minivess.config.plan import AnalysisPlan
+    from minivess.config.schema import StatisticsConfig
+    from minivess.statistics.compare import case_values, compare
+
+    first, *others = METRICS
+    plan = AnalysisPlan(
+        primary_metric=first, secondary_metrics=tuple(others), against="/".join(THEIRS), rope={}
+    )
+    table = compare(cases, StatisticsConfig(plan=plan))
+    values = case_values(cases)
+    lines = ["| | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    for arm in _arms(cases):
+        means = [f"{statistics.fmean(values[metric][arm].values()):.3f}" for metric in METRICS]
+        lines.append(f"| {_title(arm)} | " + " | ".join(means) + " |")
+    lines += [
+        "",
+        "| less nnU-Net, by case | difference [95 % BCa] | p, sign flips |",
+        "|---|---|---|",
+    ]
+    for row in table.iter_rows(named=True):
+        what = f"{_title((row['model_a'], row['loss_a']))}, {METRICS[row['metric']]}"
+        low, high = row["ci_low"], row["ci_high"]
+        span = "(no interval)" if low is None else f"[{low:+.3f}, {high:+.3f}]"
+        lines.append(f"| {what} | {row['difference']:+.3f} {span} | {row['p_value']:.3f} |")
+    return lines
+
+
+def _by_case(cases: pl.DataFrame) -> list[str]:
+    """The values of each held-out case."""
+    import polars as pl
+
+    arms = _arms(cases)
+    value = {
+        (row["case"], row["model"], row["loss"], row["metric"]): row["value"]
+        for row in cases.iter_rows(named=True)
+    }
+    metrics = " / ".join(METRICS.values())
+    heads = [f"{_title(arm)}: {metrics}" for arm in arms]
+    lines = ["| fold | held-out case | " + " | ".join(heads) + " |", "|---" * (len(arms) + 2) + "|"]
+    held = cases.select("fold", "case").unique().sort("fold", "case")
+    for fold, case in held.select(pl.col("fold"), pl.col("case")).iter_rows():
+        found = [" / ".join(f"{value[case, *arm, m]:.3f}" for m in METRICS) for arm in arms]
+        lines.append(f"| {fold} | {case} | " + " | ".join(found) + " |")
+    return lines
+
+
+def _title(arm: tuple[str, str]) -> str:
+    return "nnU-Net" if arm == THEIRS else f"`{arm[1]}`"
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Return the options; those without dashes are keys of the experiment."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("keys", nargs="*", metavar="key=value", help="keys of the experiment")
+    parser.add_argument("--name", default="phantom", help="what the volumes are called")
+    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 8])
+    parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64, 128])
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=16, help="of an epoch")
+    parser.add_argument("--profile", choices=["strict", "fast"], default="fast")
+    parser.add_argument("--mirroring", action="store_true", help="nnU-Net predicts 8 times")
+    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
+    parser.add_argument("--part", choices=["prepare", "nnunet"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--fold", type=int, help=argparse.SUPPRESS)
+    return parser.parse_intermixed_args(arguments)
+
+
+def fingerprint(given: argparse.Namespace, place: Place) -> str:
+    """Digest of what nnU-Net's masks depend on."""
+    budget = {key: getattr(given, key) for key in ("patch", "filters", "batch", "epochs", "steps")}
+    folds = paths.folds(place.results).read_text(encoding="utf-8")
+    return provenance.json_sha256([budget, given.mirroring, json.loads(folds)])
+
+
+def main(arguments: list[str]) -> int:
+    """Run both sides, print the outcome; or be one part of that, for `--part`."""
+    prepare_environment()
+    given = parsed(arguments)
+    choose_kernels("fast")
+    place = Place(f"comparison_{given.name}")
+    if given.part:
+        {"prepare": prepare, "nnunet": train_theirs}[given.part](given, place)
+        return 0
+    train_ours(given, place)
+    done = place.folder / "done.json"
+    wanted = fingerprint(given, place)
+    if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != wanted:
+        child(Path(__file__), "prepare", place.folder, arguments)
+        for fold in range(given.folds):
+            print(f"nnU-Net trains and predicts fold {fold}", flush=True)
+            child(Path(__file__), "nnunet", place.folder, [*arguments, "--fold", str(fold)])
+        output.write_json(wanted, done)
+    body = section(given, place, measured(place))
+    print(body)
+    if given.write is not None:
+        page.write_section(given.write, f"comparison-{given.name}", body)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
