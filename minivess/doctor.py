@@ -275,6 +275,11 @@ def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
     if on_gpu and step > min(gpu.total_mb for gpu in here.gpus):
         fix = "halve patches.batch_size and double training.accumulate"
         findings.append(Finding("fail", where, f"{_size(step)} for a step on the GPU", fix))
+    used = experiment.preprocess.normalisation
+    if adapter.normalisation not in (None, used):
+        text = f"its published weights were trained on intensities by {adapter.normalisation}"
+        fix = f"set preprocess.normalisation to {adapter.normalisation}"
+        findings.append(Finding("look", where, f"{text}, these are by {used}", fix))
     seen = read_profile(config.architecture).trained_on
     if experiment.data.source == "minivess" and "MiniVess" in seen:
         text = "its published weights have seen MiniVess: results are not those of unseen data"

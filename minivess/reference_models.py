@@ -8,7 +8,7 @@ from typing import Any
 # Numbers of the page are of networks with their default keys, for volumes of this spacing.
 SPACING_UM = (1.0, 1.0, 5.0)
 
-READ = "They are read from a file on your machine and never downloaded."
+READ = "They are read from a file or folder on your machine and never downloaded."
 
 EXPORTED = """\
 Largest difference in logits between PyTorch and ONNX Runtime (float32, batches of 1 and 2, sizes of
@@ -20,7 +20,8 @@ volume that the export had not seen, random weights):
 | `segresnet`, 4 filters, blocks 1, 1, 1 | 4.8e-7 |
 | `attention_unet`, filters 4, 8, 8 | 4.6e-6 |
 | `vesselfm` | 5.9e-5 |
-| `vista3d`, `embed_dim: 24` | 1.8e-5 |"""
+| `vista3d`, `embed_dim: 24` | 1.8e-5 |
+| `sam`, `encoder: tiny_random` | 1.5e-6 |"""
 
 MEASURED = """\
 Peak memory of one training step beside that of torch and the weights, and of a prediction (loss
@@ -32,7 +33,9 @@ Peak memory of one training step beside that of torch and the weights, and of a 
 | `segresnet` | 2 x 64 x 64 x 16 | 1640 | 1730 | 649 | 692 |
 | `attention_unet` | 2 x 64 x 64 x 16 | 2359 | 2408 | 841 | 963 |
 | `vesselfm` | 1 x 64 x 64 x 64 | 2139 | 2385 | 1428 | 954 |
-| `vista3d` | 1 x 64 x 64 x 48 | 3168 | 5688 | 1479 | 2275 |"""
+| `vista3d` | 1 x 64 x 64 x 48 | 3168 | 5688 | 1479 | 2275 |
+| `sam` | 1 x 128 x 128 x 2 | 86705 | 104722 | 15592 | 20944 |
+| `sam` | 1 x 64 x 64 x 4 | 107462 | 104722 | | |"""
 
 
 def architectures_of_keys(section: Any) -> dict[str, str]:
@@ -85,8 +88,9 @@ def parts_of_models() -> list[str]:
     said = (
         "With the default keys and a spacing of 1 x 1 x 5 um: weights, what each axis of a patch "
         "is a multiple of, voxels around a voxel that its logits can depend on (by convolutions: "
-        "statistics of normalisations are of the whole patch), memory of a training step over a "
-        "million voxels, multiplications of a forward pass for each voxel, windows that the "
+        "statistics of normalisations are of the whole patch, the attention of `sam` of "
+        "a whole slice of it), memory of a training step over a million voxels, "
+        "multiplications of a forward pass for each voxel, windows that the "
         "exported ONNX file takes."
     )
     of_numbers = ["Name", "Weights", "Divisor", "Receptive field", "Training", "Work", "ONNX"]

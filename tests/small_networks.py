@@ -10,7 +10,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "attention_unet": {"filters": (4, 8, 8)},
     "vesselfm": {},
     "vista3d": {"embed_dim": 24},
+    "sam": {"encoder": "tiny_random"},
 }
 # Those that start from published weights, and have millions of them.
-PUBLISHED = ("vesselfm", "vista3d")
+PUBLISHED = ("vesselfm", "vista3d", "sam")
 TRAINED_HERE = sorted(set(SMALL) - set(PUBLISHED))

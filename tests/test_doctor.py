@@ -153,6 +153,15 @@ def test_weights_that_have_seen_the_data_are_told(tmp_path: Path) -> None:
     assert [f for f in found if f.state == "look" and "MiniVess" in f.found]
 
 
+def test_intensities_that_published_weights_do_not_know_are_told() -> None:
+    network = {"net": {"architecture": "sam", "weights": "a"}}
+    for normalisation, told in (("zscore", True), ("minmax", False)):
+        made = plan(models=network, preprocess={"normalisation": normalisation})
+        found = doctor.examine_experiment(made, forecast(made, 2), LARGE)
+        looks = [f for f in found if f.name == "network net" and f.state == "look"]
+        assert [f.fix for f in looks] == ["set preprocess.normalisation to minmax"] * told
+
+
 def test_a_machine_without_avx2_is_worth_a_look(tmp_path: Path) -> None:
     old = replace(LARGE, cpu_flags=frozenset())
     assert states(doctor.examine(old, tmp_path))["CPU"] == "look"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -18,6 +18,7 @@ ARCHITECTURE_KEYS: dict[str, tuple[str, ...]] = {
     "attention_unet": ("filters", "dropout"),
     "vesselfm": ("weights",),
     "vista3d": ("weights", "class_prompt", "embed_dim"),
+    "sam": ("weights", "encoder", "upscale", "lora_rank", "lora_alpha"),
 }
 
 
@@ -44,7 +45,9 @@ class ModelConfig(Section):
         (1, 2, 2, 4), min_length=2, description="residual blocks of each encoder level"
     )
     weights: str | None = Field(
-        None, description="file of the published weights (.safetensors or .pt) to start from"
+        None,
+        description="file of the published weights (.safetensors or .pt) to start from; for sam "
+        "their folder",
     )
     class_prompt: Annotated[int, Field(ge=1, le=511)] = Field(
         25, description="class that means vessel: 25 is hepatic vessels, those from 133 on are free"
@@ -52,6 +55,15 @@ class ModelConfig(Section):
     embed_dim: Annotated[int, Field(ge=24, multiple_of=8)] = Field(
         48, description="channels of the finest level; the published weights have 48"
     )
+
+    encoder: Literal["vit_b", "vit_l", "vit_h", "tiny_random"] = Field(
+        "vit_b", description="which SAM the weights are of; tiny_random has no published ones"
+    )
+    upscale: Literal[1, 2, 4] = Field(
+        4, description="times that slices are enlarged along x and y: a token is 16 pixels"
+    )
+    lora_rank: Count = Field(4, description="rank of what LoRA adds to a matrix")
+    lora_alpha: Count = Field(4, description="LoRA's matrices count alpha / rank")
 
     profile: ModelProfile | None = Field(
         None,

@@ -7,6 +7,7 @@ from minivess.errors import MinivessError, nearest
 from minivess.models.adapter import ModelAdapter
 from minivess.models.attention_unet import AttentionUnetAdapter
 from minivess.models.dynunet import DynUNetAdapter
+from minivess.models.sam import SamAdapter
 from minivess.models.segresnet import SegResNetAdapter
 from minivess.models.vesselfm import VesselFMAdapter
 from minivess.models.vista3d import Vista3DAdapter
@@ -18,6 +19,7 @@ ADAPTERS: dict[str, type[ModelAdapter]] = {
     "attention_unet": AttentionUnetAdapter,
     "vesselfm": VesselFMAdapter,
     "vista3d": Vista3DAdapter,
+    "sam": SamAdapter,
 }
 
 

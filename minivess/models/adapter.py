@@ -31,8 +31,12 @@ class ModelAdapter(ABC):
     # Values that a training step keeps for each that a convolution gives: its output, what the
     # normalisation makes of it, skips, gradients on their way. Measured, see docs/reference/models.
     kept: ClassVar[float] = 4.0
+    # Part of a training's values that is alive at once in a forward pass without gradient.
+    alive: ClassVar[float] = 0.4
     # Published weights of the submodule `network`, without which no training starts.
     published: ClassVar[Source | None] = None
+    # Normalisation of the intensities that those were trained on.
+    normalisation: ClassVar[str | None] = None
 
     def __init__(self, config: ModelConfig, spacing_um: Spacing) -> None:
         self.config = config
@@ -59,6 +63,10 @@ class ModelAdapter(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """What was derived from the spacing, for the record (parameters with prefix arch_)."""
+
+    def reason(self) -> str:
+        """Why what `describe` says is as it is."""
+        return f"from the typical spacing {self.spacing_um} um"
 
     @classmethod
     def check(cls, config: ModelConfig, where: str) -> None:
@@ -99,20 +107,24 @@ class ModelAdapter(ABC):
         """Multiplications of a forward pass for each voxel."""
         return levels.multiply_adds(self.levels())
 
+    def activations(self) -> float:
+        """Values that a forward pass gives for each voxel."""
+        return levels.activations(self.levels())
+
     def training_bytes(self, voxels: float) -> float:
         """Memory of a training step beside that of torch and of the loss.
 
         Args:
             voxels: of all patches of a batch.
         """
-        kept = self.kept * levels.activations(self.levels()) * voxels
+        kept = self.kept * self.activations() * voxels
         return 4.0 * (kept + COPIES * self.parameters())
 
     def prediction_bytes(self, voxels: float) -> float:
-        """Memory of a forward pass without gradient, where two fifths of a training's are alive.
+        """Memory of a forward pass without gradient.
 
         Args:
             voxels: of all windows of a batch.
         """
-        kept = self.kept * levels.activations(self.levels()) * voxels * 0.4
+        kept = self.kept * self.activations() * voxels * self.alive
         return 4.0 * (kept + self.parameters())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivess import provenance
 from minivess.errors import MinivessError
 from minivess.models.weights import load_weights, weights_of
 
@@ -51,11 +52,11 @@ def load_pretrained(
     if surplus or missing:
         found = [f"{len(missing)} tensors missing, first {missing[0]}"] if missing else []
         found += [f"{len(surplus)} unknown, first {surplus[0]}"] if surplus else []
-        raise _of_another_network(file, source, "; ".join(found))
+        raise of_another_network(file, source, "; ".join(found))
     try:
         load_weights(network, {name: state[name].to(own[name].dtype) for name in own}, str(file))
     except MinivessError as error:
-        raise _of_another_network(file, source, error.found) from error
+        raise of_another_network(file, source, error.found) from error
 
 
 def checked_file(path: str | None, source: Source, where: str) -> Path:
@@ -74,6 +75,52 @@ def checked_file(path: str | None, source: Source, where: str) -> Path:
         expected=f"{source.file} (or the same as .safetensors)",
         fix=f"download it from {source.address} and set {where}.weights to where it is",
     )
+
+
+def checked_folder(path: str | None, source: Source, where: str) -> Path:
+    """The folder of weights, where it is there and has them as safetensors.
+
+    Raises:
+        MinivessError: MV-MODEL-001.
+    """
+    folder = None if path is None else Path(path)
+    if folder is not None and (folder / "config.json").is_file():
+        if any(folder.glob("*.safetensors")):
+            return folder
+        found = f"no .safetensors in {path}; pickles are not read"
+    else:
+        found = "no folder is named" if path is None else f"there is no folder {path} with them"
+    raise MinivessError(
+        "MV-MODEL-001",
+        what=f"{source.name} has no weights to start from",
+        where=f"config {where}.weights",
+        found=found,
+        expected=source.file,
+        fix=f"download it from {source.address} and set {where}.weights to where it is",
+    )
+
+
+def weight_files(path: str) -> list[Path]:
+    """The files that weights are read from: the one, or those of a folder.
+
+    >>> weight_files("weights/vesselFM_base.pt")[0].as_posix()
+    'weights/vesselFM_base.pt'
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return [folder]
+    names = ("config.json", "*.safetensors", "*.safetensors.index.json")
+    return sorted(file for name in names for file in folder.glob(name))
+
+
+def weights_sha256(path: str | None) -> str | None:
+    """Digest of published weights; None where there are none."""
+    if path is None or not Path(path).exists():
+        return None
+    files = weight_files(path)
+    if files == [Path(path)]:
+        return provenance.file_sha256(files[0])
+    return provenance.json_sha256({file.name: provenance.file_sha256(file) for file in files})
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:
@@ -131,7 +178,8 @@ def plain_names(
     return dict(state)
 
 
-def _of_another_network(file: Path, source: Source, found: str) -> MinivessError:
+def of_another_network(file: Path, source: Source, found: str) -> MinivessError:
+    """The error for weights that do not fit."""
     return MinivessError(
         "MV-MODEL-002",
         what=f"these are not the weights of {source.name}",

@@ -31,6 +31,7 @@ class VesselFMAdapter(ModelAdapter):
     """
 
     published = SOURCE
+    normalisation = "minmax"
     kept = 3.5
 
     def build(self) -> torch.nn.Module:
@@ -60,6 +61,10 @@ class VesselFMAdapter(ModelAdapter):
     def levels(self) -> tuple[Level, ...]:
         """See `ModelAdapter.levels`."""
         return dynunet_levels(FILTERS, [CUBE] * len(FILTERS), STRIDES)
+
+    def reason(self) -> str:
+        """See `ModelAdapter.reason`."""
+        return "as published"
 
     def describe(self) -> dict[str, str]:
         """See `ModelAdapter.describe`; nothing of it follows from the spacing."""

@@ -36,6 +36,7 @@ class Vista3DAdapter(ModelAdapter):
     """
 
     published = SOURCE
+    normalisation = "minmax"
     kept = 2.6
 
     def build(self) -> torch.nn.Module:
@@ -68,6 +69,10 @@ class Vista3DAdapter(ModelAdapter):
         own, channels = self.levels(), self.config.embed_dim
         decoders = sum(27 * (2 * level.channels**2 + 2 * level.channels**2) for level in own[:-1])
         return super().parameters() + decoders + 2 * CLASSES * channels + 27 * 4 * channels**2
+
+    def reason(self) -> str:
+        """See `ModelAdapter.reason`."""
+        return "as published"
 
     def describe(self) -> dict[str, str]:
         """See `ModelAdapter.describe`; nothing of it follows from the spacing."""

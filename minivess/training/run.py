@@ -26,6 +26,7 @@ from minivess.losses import build_loss
 from minivess.losses.own import is_own, source_file
 from minivess.models import build_adapter
 from minivess.models.adapter import ModelAdapter
+from minivess.models.pretrained import weights_sha256
 from minivess.statistics import tables
 from minivess.training.auto import decide
 from minivess.training.distributed import ALONE, Team, check_shares, check_team
@@ -144,8 +145,9 @@ def _opened(root: Path, cases: Sequence[str]) -> list[PreparedCase]:
 
 
 def _derived(adapter: ModelAdapter, begin: WarmStart | None) -> list[Decision]:
-    reason = f"from the typical spacing {adapter.spacing_um} um"
-    derived = [Decision(name, value, reason) for name, value in adapter.describe().items()]
+    derived = [
+        Decision(name, value, adapter.reason()) for name, value in adapter.describe().items()
+    ]
     if begin is not None:
         derived.append(Decision("warm_start", begin.file, begin.text()))
     return derived
@@ -204,9 +206,9 @@ def _determined_by(
     parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
     if is_own(key.loss):
         parts["loss_source"] = provenance.file_sha256(source_file(key.loss))
-    weights = experiment.models[key.model].weights
-    if weights is not None and Path(weights).is_file():
-        parts["weights"] = provenance.file_sha256(Path(weights))
+    weights = weights_sha256(experiment.models[key.model].weights)
+    if weights is not None:
+        parts["weights"] = weights
     return parts
 
 

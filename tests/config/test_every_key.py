@@ -710,12 +710,47 @@ def model_class_prompt(lab: Lab) -> None:
         assert made.build().class_prompt == prompt
 
 
+# A matrix that LoRA adds to.
+ADAPTED = "network.vision_encoder.layers.0.attn.qkv"
+
+
 def model_embed_dim(lab: Lab) -> None:
     for channels in (24, 32):
         made = other_adapter(lab, architecture="vista3d", embed_dim=channels)
         assert made.levels()[0].channels == channels
         first = made.build().get_submodule("network.image_encoder.encoder.conv_init")
         assert len(first.weight) == channels
+
+
+def tiny_sam(lab: Lab, **keys: Any) -> ModelAdapter:
+    return other_adapter(lab, architecture="sam", encoder="tiny_random", **keys)
+
+
+def model_encoder(lab: Lab) -> None:
+    for encoder, hidden in (("tiny_random", 32), ("vit_l", 1024)):
+        made = other_adapter(lab, architecture="sam", encoder=encoder)
+        with torch.device("meta"):
+            encoding = made.build().get_submodule("network.vision_encoder.patch_embed.projection")
+        assert encoding.out_channels == hidden
+
+
+def model_upscale(lab: Lab) -> None:
+    for upscale in (2, 4):
+        made = tiny_sam(lab, upscale=upscale)
+        assert made.patch_divisor()[0] == 16 // upscale
+        assert made.build().upscale == upscale
+
+
+def model_lora_rank(lab: Lab) -> None:
+    for rank in (2, 8):
+        added = tiny_sam(lab, lora_rank=rank).build().get_submodule(f"{ADAPTED}.lora_A.default")
+        assert len(added.weight) == rank
+
+
+def model_lora_alpha(lab: Lab) -> None:
+    for alpha in (4, 12):
+        adapted = tiny_sam(lab, lora_alpha=alpha).build().get_submodule(ADAPTED)
+        assert adapted.scaling["default"] == alpha / 4
 
 
 # loss
@@ -1588,6 +1623,10 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("model", "weights"): model_weights,
     ("model", "class_prompt"): model_class_prompt,
     ("model", "embed_dim"): model_embed_dim,
+    ("model", "encoder"): model_encoder,
+    ("model", "upscale"): model_upscale,
+    ("model", "lora_rank"): model_lora_rank,
+    ("model", "lora_alpha"): model_lora_alpha,
     ("loss", "skeleton_iterations"): loss_skeleton_iterations,
     ("loss", "smooth"): loss_smooth,
     ("loss", "tversky_alpha"): loss_of("tversky", "loss__tversky_alpha"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tiny_random_sam import write_tiny_random_sam
 
 from minivess import paths
 from minivess.data.preprocess import open_case
@@ -78,4 +80,34 @@ def test_it_is_fine_tuned_from_its_file_and_predicts_without_it(
     case = open_case(paths.preprocessed_case(root, with_file.fold.validation[0]))
     trained = load_network(run)
     probability, mask = predict_case(trained, case, experiment.inference, experiment.compute)
+    assert probability.shape == mask.shape == case.shape
+
+
+def test_sam_is_trained_from_its_folder_and_predicts_without_it(
+    root: Path, folds: Folds, make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    folder = write_tiny_random_sam(tmp_path / "tiny_random_sam")
+    keys = {"architecture": "sam", "encoder": "tiny_random", "weights": str(folder)}
+    experiment = make_experiment(
+        models={"fm": keys}, patches={"patch_size": (8, 8, 2)}, training={"epochs": 1}
+    )
+    plan = plan_run(experiment, RUN, folds, root)
+    decided = {decision.name: decision for decision in plan.decisions}
+    assert "mask decoder" in decided["arch_trained"].value
+    assert "spacing" not in decided["arch_trained"].reason
+    result = fit(plan.task, tmp_path / "state", lambda row: None)
+    published = load_file(folder / "model.safetensors")
+    frozen = "vision_encoder.layers.0.mlp.lin1.weight"
+    assert torch.equal(result.weights[f"network.{frozen}"], published[frozen])
+    trained = "mask_decoder.upscale_conv1.weight"
+    assert not torch.equal(result.weights[f"network.{trained}"], published[trained])
+
+    shutil.rmtree(folder)
+    run = tmp_path / "run"
+    write_run(experiment, plan, result, run)
+    case = open_case(paths.preprocessed_case(root, plan.fold.validation[0]))
+    trained_network = load_network(run)
+    probability, mask = predict_case(
+        trained_network, case, experiment.inference, experiment.compute
+    )
     assert probability.shape == mask.shape == case.shape

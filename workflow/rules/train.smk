@@ -1,4 +1,5 @@
 from minivess.losses.own import is_own, source_file
+from minivess.models.pretrained import weight_files
 from minivess.training.selection import training_code
 from minivess.training.warm_start import warm_start_file
 
@@ -15,8 +16,9 @@ def averages(run):
 
 
 def published_weights(wildcards):
-    """The file that a network's training starts from, where it does."""
-    return PLAN.experiment.models[wildcards.model].weights or []
+    """The files that a network's training starts from, where it does."""
+    weights = PLAN.experiment.models[wildcards.model].weights
+    return [] if weights is None else weight_files(weights)
 
 
 def begun_with(wildcards):
