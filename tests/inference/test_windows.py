@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from minivess.inference.windows import blended, gaussian_weights, window_starts, windows_of
 from minivess.types import Float32Array, Shape
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 sides = st.integers(1, 24)
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from minivess.types import Array
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 
 def random_volume(seed: int, shape: tuple[int, ...] = (2, 1, 12, 10, 8)) -> torch.Tensor:
     import torch

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from minivess.types import Array
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 
 def random_case(seed: int, shape: tuple[int, ...] = (3, 6, 5, 4)) -> tuple[Array, Array]:
     """Logits (B, 2, x, y, z) and label (B, 1, x, y, z)."""

@@ -27,6 +27,8 @@ from minivess.metrics.surface import (
 from minivess.seeding import generator
 from minivess.types import BoolArray, Spacing
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 SPACINGS: list[Spacing] = [(3.0, 2.0, 1.0), (1.0, 1.0, 5.0)]
 some_masks = hnp.arrays(np.bool_, (5, 4, 3)).filter(np.any)
 spacings = st.tuples(*[st.sampled_from([0.5, 0.994, 1.0, 2.0, 5.0])] * 3)

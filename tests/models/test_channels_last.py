@@ -11,6 +11,8 @@ from minivess.config.schema import ModelConfig
 from minivess.models import build_adapter
 from minivess.models.channels_last import ChannelsLastNorm, use_channels_last
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 
 def both(channels: int) -> tuple[torch.nn.InstanceNorm3d, ChannelsLastNorm]:
     torch.manual_seed(0)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from minivess.types import Spacing
 
+pytestmark = pytest.mark.usefixtures("monai")
+
 SOURCE = Source("Somebody's network", "theirs.pt", "https://example.org")
 
 

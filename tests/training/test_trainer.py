@@ -41,9 +41,10 @@ KILLED_AT_RANDOM = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 
-import torch
-import monai.losses, monai.networks.nets.dynunet, monai.inferers.utils, torchio
+import torch, torchio
 
+from minivess.monai_import import import_monai
+import_monai()
 from minivess import paths
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds
