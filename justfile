@@ -17,6 +17,10 @@ experiment name="demo" *args: _environment
 plan name="demo" *args: _environment
     @uv run --no-sync minivess experiment --dry-run "$@"
 
+# Search better config keys for an experiment's trainings: just sweep [NAME] [--trials N] [key=value ...]
+sweep name="demo" *args: _environment
+    @uv run --no-sync minivess sweep "$@"
+
 # Print the final summary of an experiment
 summary name="demo": _environment
     @uv run --no-sync minivess summary --experiment "$1"

@@ -305,6 +305,30 @@ def job_events(root: Path) -> Path:
     return root / "logs" / "jobs.jsonl"
 
 
+def sweep_record(root: Path) -> Path:
+    """What a sweep is: its space, its metric and the experiment that it varies."""
+    return root / "sweep.json"
+
+
+def sweep_experiment(root: Path, name: str) -> Path:
+    """Experiment file of a trial, of the data that all share, or of the best trial."""
+    return root / "experiments" / f"{name}.yaml"
+
+
+def trial_record(root: Path, trial: int) -> Path:
+    """What became of a trial of a sweep.
+
+    >>> trial_record(Path("results/demo-sweep"), 3).as_posix()
+    'results/demo-sweep/trials/003.json'
+    """
+    return root / "trials" / f"{trial:03d}.json"
+
+
+def trials_csv(root: Path) -> Path:
+    """The table of all trials of a sweep, as text; the same is in tables/trials.parquet."""
+    return root / "tables" / "trials.csv"
+
+
 def flow_lock(root: Path) -> Path:
     """Held by the one flow that works on the experiment."""
     return root / ".flow.lock"

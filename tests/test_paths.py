@@ -26,6 +26,7 @@ GIVEN = {
     "kind": "mean",
     "variant": "fp16",
     "seed": 0,
+    "trial": 3,
 }
 
 

@@ -32,6 +32,7 @@ from minivess.cli import (  # noqa: F401
     points,
     segment,
     serve,
+    sweep,
 )
 from minivess.cli.app import STATE, app
 from minivess.environment import prepare_environment

@@ -69,6 +69,19 @@ def resolve(
         MinivessError: MV-CONFIG-001 unknown key, -002 bad value, -003 unknown experiment or preset,
             -005 not YAML.
     """
+    path = experiment_file(name, folder)
+    plans = folder.parent / ANALYSES.name
+    return resolve_mapping(
+        {"name": path.stem, **read_yaml(path)}, overrides or {}, str(path), plans
+    )
+
+
+def experiment_file(name: str, folder: Path = EXPERIMENTS) -> Path:
+    """The file of an experiment.
+
+    Raises:
+        MinivessError: MV-CONFIG-003 there is none.
+    """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
         raise MinivessError(
@@ -77,10 +90,7 @@ def resolve(
             where=str(path),
             fix=nearest(name, experiment_names(folder)),
         )
-    plans = folder.parent / ANALYSES.name
-    return resolve_mapping(
-        {"name": path.stem, **read_yaml(path)}, overrides or {}, str(path), plans
-    )
+    return path
 
 
 def resolve_mapping(
@@ -96,12 +106,7 @@ def resolve_mapping(
     Raises:
         MinivessError: as `resolve`.
     """
-    check_keys(values, where)
-    merged = merge({}, values)
-    for key, value in overrides.items():
-        placed = _place(key, _plain(value))
-        check_keys(placed, "overrides")
-        merged = merge(merged, placed)
+    merged = with_overrides(values, overrides, where)
     presets = merged.pop(PRESETS, None) or {}
     models = merged.pop("models", None) or {"dynunet": {}}
     base = {group: _preset(group, presets.get(group), where) for group in stores.SECTIONS}
@@ -114,14 +119,38 @@ def resolve_mapping(
     return _validated(resolve_profiles(resolved, profiles, where), where)
 
 
+def with_overrides(
+    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """The values of an experiment's file with overrides in their places; every key is checked.
+
+    Raises:
+        MinivessError: MV-CONFIG-001 unknown key, -002 a value where more keys should be.
+    """
+    check_keys(values, where)
+    merged = merge({}, values)
+    for key, value in overrides.items():
+        own = placed(key, _plain(value))
+        check_keys(own, "overrides")
+        merged = merge(merged, own)
+    return merged
+
+
 def _network(preset: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of a network over those of the preset that its architecture has."""
     merged = merge(preset, keys)
     return merge(own_keys(str(merged["architecture"]), preset), keys)
 
 
-def _place(key: str, value: Any) -> dict[str, Any]:
-    """`training.epochs` and `epochs` both mean {"training": {"epochs": value}}."""
+def placed(key: str, value: Any) -> dict[str, Any]:
+    """An override in its place.
+
+    Raises:
+        MinivessError: MV-CONFIG-001 no section, or more than one, has a key of that name.
+
+    >>> placed("epochs", 3) == placed("training.epochs", 3) == {"training": {"epochs": 3}}
+    True
+    """
     if "." in key:
         first, rest = key.split(".", 1)
         return {first: nested(rest, value)}

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from minivess import paths, provenance
+from minivess import output, paths, provenance
 from minivess.config.load import merge, nested
 from minivess.errors import RETRYABLE, MinivessError
 from minivess.job_events import FAILED, Follower, JobEvent
@@ -214,6 +214,7 @@ def attempt(
     working: Path = Path(),
     environment: Mapping[str, str] | None = None,
     watch: Callable[[list[JobEvent]], None] | None = None,
+    log: Path | None = None,
 ) -> Outcome:
     """Run Snakemake and tell how it ended.
 
@@ -226,13 +227,14 @@ def attempt(
         environment: its environment variables; none: ours.
         watch: gets what the jobs have done since the last call, twice a second, also if that is
             nothing; what it raises stops the run.
+        log: file that gets what Snakemake and its jobs print; none: the terminal.
     """
     root = working / asked.root
     if not asked.dry_run:
         for record in _error_records(root):
             record.unlink()
     events: list[JobEvent] = []
-    with _started(asked, working, environment) as process:
+    with _started(asked, working, environment, log) as process:
         follower = Follower(paths.job_events(root), process.pid)
         while True:
             try:
@@ -250,17 +252,21 @@ def attempt(
 
 @contextmanager
 def _started(
-    asked: Request, working: Path, environment: Mapping[str, str] | None
+    asked: Request, working: Path, environment: Mapping[str, str] | None, log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Snakemake, which ends when this process does: it holds one end of a pipe, we the other."""
-    held, ours = os.pipe()
-    process = subprocess.Popen(
-        asked.command(),
-        cwd=working,
-        env={**(environment or os.environ), CALLER_VARIABLE: str(held)},
-        start_new_session=True,
-        pass_fds=(held,),
-    )
+    with ExitStack() as opened:
+        printed = None if log is None else opened.enter_context(_appended(log))
+        held, ours = os.pipe()
+        process = subprocess.Popen(
+            asked.command(),
+            cwd=working,
+            env={**(environment or os.environ), CALLER_VARIABLE: str(held)},
+            start_new_session=True,
+            pass_fds=(held,),
+            stdout=printed,
+            stderr=printed,
+        )
     os.close(held)
     try:
         yield process
@@ -269,6 +275,14 @@ def _started(
         raise
     finally:
         os.close(ours)
+
+
+def _appended(log: Path) -> IO[bytes]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise output.os_error(error, log) from error
 
 
 def _reported(asked: Request, root: Path, status: int, events: Sequence[JobEvent]) -> Outcome:

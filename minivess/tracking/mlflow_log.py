@@ -15,7 +15,7 @@ from itertools import batched
 from typing import TYPE_CHECKING, Literal
 
 from minivess.errors import MinivessError
-from minivess.tracking.address import tracking_uri
+from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.tracking.store import (
     LOCK_TIMEOUT_S,
     connection,
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from minivess.types import RunKey
 
-__all__ = ["OpenRun", "close_run", "log_epoch", "open_run", "prepare_store", "tracking_uri"]
+__all__ = [
+    "OpenRun",
+    "close_run",
+    "log_epoch",
+    "open_run",
+    "prepare_store",
+    "tag_runs",
+    "tracking_uri",
+]
 
 type Scalar = str | int | float | bool | None
 
@@ -285,6 +293,23 @@ def log_epoch(handle: OpenRun, epoch: int, values: Mapping[str, float]) -> None:
             for metric in changed_steps(client, handle.run_id, name, {epoch: float(value)})
         ]
         write_values(client, handle.run_id, metrics=metrics)
+
+
+def tag_runs(uri: str, experiment: str, tags: Mapping[str, str]) -> int:
+    """Tag every run of an experiment; how many there are.
+
+    Raises:
+        MinivessError: MV-TRACK-001 the store cannot be reached or is locked.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return 0
+    with connection(uri) as client:
+        found = client.get_experiment_by_name(experiment)
+        runs = [] if found is None else runs_of(client, found.experiment_id)
+        for run in runs:
+            write_values(client, run.info.run_id, tags=tags)
+    return len(runs)
 
 
 def close_run(handle: OpenRun, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:

@@ -140,7 +140,7 @@ def test_components_are_found_again_in_many_made_values() -> None:
     assert mean == pytest.approx([9, 4, 1], rel=0.1)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(list(BY_HAND)), st.floats(-5, 5), st.floats(0.1, 10))
 def test_order_and_shift_change_nothing_and_a_factor_scales(
     order: list[tuple[int, int, str]], shift: float, factor: float

@@ -1,0 +1,228 @@
+"""Records, values and results of trials, without a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from sweep_project import Make
+
+from minivess import output, paths
+from minivess.config.load import resolve
+from minivess.data.folds import Fold, Folds, write_folds
+from minivess.errors import MinivessError
+from minivess.flows import snakemake
+from minivess.statistics import tables
+from minivess.sweep import run
+from minivess.sweep.results import best_trial, trial_line, write_best, write_results
+from minivess.sweep.trial import (
+    SweepStopped,
+    Trial,
+    best_value,
+    link_files,
+    read_trial,
+    run_trial,
+    shared_files,
+    sweep_root,
+    write_experiment,
+)
+from minivess.workflow import Plan
+
+FAILED = {"code": "MV-TRAIN-001", "text": "the loss is no longer finite"}
+RUNS = ("tiny/dice_ce/seed0/fold0", "tiny/dice_ce/seed0/fold1")
+
+
+def trial(number: int, rate: float, values: tuple[float, ...] = ()) -> Trial:
+    changed = {"training.learning_rate": rate}
+    runs = dict(zip(RUNS, values, strict=False))
+    return Trial(number, changed, runs, None if values else FAILED)
+
+
+TRIALS = [trial(0, 0.003, (0.5, 0.6)), trial(1, 0.01), trial(2, 0.001, (0.75, 0.65))]
+
+
+def test_nothing_is_dropped_from_the_table(make: Make) -> None:
+    sweep = make()
+    text = write_results(sweep, TRIALS)
+    table = pl.read_parquet(paths.table(sweep_root(sweep), "trials"))
+    assert table["state"].to_list() == ["complete", "failed", "complete"]
+    assert table["value"].to_list() == [pytest.approx(0.55), None, pytest.approx(0.7)]
+    assert table["best"].to_list() == pytest.approx([0.55, 0.55, 0.7])
+    assert table["seed0/fold1"].to_list() == [0.6, None, 0.65]
+    assert table["training.learning_rate"].to_list() == [0.003, 0.01, 0.001]
+    assert table["error"].to_list() == [None, "MV-TRAIN-001", None]
+    written = pl.read_csv(paths.trials_csv(sweep_root(sweep)))
+    assert written["value"].to_list() == pytest.approx(table["value"].to_list())
+    assert "3 trials of tiny.yaml, 1 failed" in text
+    assert "Failed: trial 1, MV-TRAIN-001" in text
+    assert "Best: trial 2, 0.7000: training.learning_rate=0.001" in text
+    assert "as it is (trial 0): 0.5500" in text
+    flat = " ".join(text.split())
+    assert "looked at 4 times; the best of 3 values is too good by chance" in flat
+    assert "One training seed" in flat
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_results_are_the_same_bytes_every_time(make: Make) -> None:
+    sweep = make({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}})
+    root = sweep_root(sweep)
+
+    def files() -> dict[str, bytes]:
+        write_results(sweep, TRIALS)
+        return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    first = files()
+    assert first == files()
+    assert {Path(name).suffix for name in first} >= {".svg", ".pdf", ".png", ".csv", ".parquet"}
+
+
+def test_a_sweep_whose_trials_all_failed_has_results_too(make: Make) -> None:
+    sweep, failed = make(), [trial(0, 0.003), trial(1, 0.01)]
+    assert best_trial(sweep, failed) is None
+    assert "No trial has finished" in write_results(sweep, failed)
+
+
+def test_the_best_is_an_experiment(make: Make) -> None:
+    sweep = make(overrides={"epochs": 3})
+    best = best_trial(sweep, TRIALS)
+    assert best is not None
+    path = write_best(sweep, best, 3)
+    found = resolve(str(path))
+    assert (found.name, found.training.epochs) == ("rates-best", 3)
+    assert found.training.learning_rate == 0.001
+    assert "# Best of 3 trials" in path.read_text(encoding="utf-8")
+
+
+def test_the_line_of_a_trial(make: Make) -> None:
+    sweep = make()
+    line = trial_line(sweep, TRIALS[:1], 3)
+    assert line == (
+        "trial 0 (1 of 3): selection dice 0.5500 (seed0/fold0 0.5000, seed0/fold1 0.6000); "
+        "training.learning_rate=0.003; best: trial 0, 0.5500"
+    )
+    assert "trial 1 (2 of 3): failed, MV-TRAIN-001" in trial_line(sweep, TRIALS[:2], 3)
+
+
+def test_the_value_is_of_the_selection_cases_alone(tmp_path: Path) -> None:
+    run_columns = {"experiment": "x", "model": "m", "loss": "l", "seed": 0, "fold": 0}
+    values: dict[str, list[float]] = {
+        "selection/dice": [0.5, 0.8, 0.7],
+        "selection/masd_um": [3.0, 2.0, 2.5],
+        "train/loss": [0.9, 0.95, 0.99],
+    }
+    rows: list[dict[str, object]] = [
+        {**run_columns, "epoch": epoch, "name": name, "value": value}
+        for name, curve in values.items()
+        for epoch, value in enumerate(curve, 1)
+    ]
+    path = tmp_path / "history.parquet"
+    output.write_parquet(tables.from_rows("history", rows), path)
+    assert best_value(path, "dice") == 0.8
+    assert best_value(path, "masd_um") == 2.0
+
+
+def data_of(make: Make, **keys: Any) -> tuple[Any, Plan]:
+    """A sweep, and the plan of its prepared data, of which only the folds are there."""
+    sweep = make(**keys)
+    path = write_experiment(sweep, "rates-sweep", {})
+    plan = snakemake.planned(str(path), [])
+    cases = [f"phantom_{n:03d}" for n in range(1, 5)]
+    fold = Fold(tuple(cases[:1]), tuple(cases[1:2]), tuple(cases[2:]))
+    other = Fold(tuple(cases[2:3]), tuple(cases[3:]), tuple(cases[:2]))
+    write_folds(Folds((fold, other), (), "0" * 64), paths.folds(plan.root))
+    return sweep, plan
+
+
+def test_trials_share_what_their_keys_do_not_change(make: Make) -> None:
+    sweep, data = data_of(make)
+
+    def shared(**changed: Any) -> set[str]:
+        path = write_experiment(
+            sweep, "rates-trial-000", {k.replace("_X_", "."): v for k, v in changed.items()}
+        )
+        found = shared_files(data, snakemake.planned(str(path), []))
+        assert all(data.root in target.parents for target in found.values())
+        return {link.name for link in found}
+
+    everything = shared(training_X_learning_rate=0.001)
+    assert {"folds.json", "manifest.parquet", "image.npy", "accepted.json"} <= everything
+    assert "phantom_001.nii.gz" in everything
+    smaller = shared(patches_X_patch_size=[8, 8, 8])
+    assert "image.npy" in smaller
+    assert everything - smaller == {"accepted.json", "validation.parquet", "validation.html"}
+    assert "image.npy" not in shared(preprocess_X_normalisation="minmax")
+
+
+def test_a_step_that_writes_leaves_the_shared_file_alone(tmp_path: Path) -> None:
+    target, link = tmp_path / "a" / "x.json", tmp_path / "b" / "c" / "x.json"
+    output.write_json(1, target)
+    link_files({link: target})
+    link_files({link: target})
+    assert link.is_symlink()
+    assert not Path(link.readlink()).is_absolute()
+    assert output.read_json(link) == 1
+    output.write_json(2, link)
+    assert (output.read_json(target), output.read_json(link)) == (1, 2)
+    assert not link.is_symlink()
+
+
+def test_a_trial_that_contradicts_itself_has_failed_and_stays_so(make: Make) -> None:
+    space = {"training.schedule": {"choices": ["cosine", "constant"]}}
+    sweep, data = data_of(make, space=space, overrides={"training.snapshot_cycles": 2})
+    values = {"training.schedule": "constant"}
+    assert read_trial(sweep, 1, values, data) is None
+    failed = run_trial(sweep, 1, values, data, "1")
+    assert failed.error is not None
+    assert (failed.value, failed.error["code"]) == (None, "MV-CONFIG-004")
+    assert "snapshot_cycles" in failed.error["text"]
+    assert read_trial(sweep, 1, values, data) == failed
+    assert read_trial(sweep, 1, {"training.schedule": "cosine"}, data) is None, "other values"
+
+
+OUTCOMES = [
+    (
+        snakemake.Outcome(8, ({"code": "MV-TRAIN-001", "status": 8, "text": "no"},), 1),
+        "MV-TRAIN-001",
+    ),
+    (snakemake.Outcome(1, (), 1), "killed"),
+    (snakemake.Outcome(4, ({"code": "MV-SYSTEM-002", "status": 4, "text": "full"},), 1), None),
+    (snakemake.Outcome(1, (), 0), None),
+]
+
+
+@pytest.mark.parametrize(("outcome", "code"), OUTCOMES)
+def test_what_fails_a_trial_and_what_stops_the_sweep(
+    make: Make, monkeypatch: pytest.MonkeyPatch, outcome: snakemake.Outcome, code: str | None
+) -> None:
+    sweep, data = data_of(make)
+    monkeypatch.setattr(snakemake, "attempt", lambda *arguments, **named: outcome)
+    values = {"training.learning_rate": 0.01}
+    if code is None:
+        with pytest.raises(SweepStopped) as caught:
+            run_trial(sweep, 0, values, data, "1")
+        assert caught.value.status == outcome.status
+        assert read_trial(sweep, 0, values, data) is None
+    else:
+        error = run_trial(sweep, 0, values, data, "1").error
+        assert error is not None
+        assert error["code"] == code
+
+
+def test_trials_of_another_space_are_not_taken_for_these(make: Make) -> None:
+    run._check_same(make())
+    run._check_same(make(trials=3))
+    with pytest.raises(MinivessError, match="another seed") as caught:
+        run._check_same(make(seed=1))
+    assert caught.value.code == "MV-STATE-001"
+    with pytest.raises(MinivessError, match="another experiment"):
+        run._check_same(make(overrides={"epochs": 7}))
+
+
+def test_fewer_trials_than_there_are_hides_none(make: Make) -> None:
+    sweep = make(trials=3)
+    for number in range(5):
+        output.write_json({}, paths.trial_record(sweep_root(sweep), number))
+    assert run._planned(sweep, None) == run._planned(sweep, 2) == 5
+    assert run._planned(sweep, 9) == 9
