@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minivess import output, paths
-from minivess.config.sweep import Choices, Varied
+from minivess.config.sweep import Choices, Varied, read_sweep
 from minivess.errors import MinivessError
 from minivess.flows.snakemake import project_folder, request_without_lock
 from minivess.logs import say
@@ -20,7 +20,7 @@ from minivess.sweep.results import (
     write_best,
     write_results,
 )
-from minivess.sweep.space import Sweep, load_sweep
+from minivess.sweep.space import Sweep, load_sweep, sweep_file
 from minivess.sweep.trial import (
     SweepStopped,
     Trial,
@@ -108,8 +108,8 @@ def _loaded(name: str, arguments: Sequence[str]) -> Sweep:
     base = project_folder()
     overrides: dict[str, Any] = {}
     if arguments:
-        plain = load_sweep(name, {}, base)
-        asked = request_without_lock(plain.base, arguments, "1")
+        config = read_sweep(sweep_file(name, base))
+        asked = request_without_lock(config.experiment, arguments, "1")
         if asked.targets:
             raise MinivessError(
                 "MV-CONFIG-004",

@@ -72,6 +72,15 @@ class Sweep:
         }
 
 
+def sweep_file(name: str, base: Path) -> Path:
+    """The file of a sweep, there or not.
+
+    >>> sweep_file("demo", Path()).as_posix()
+    'configs/sweep/demo.yaml'
+    """
+    return Path(name) if name.endswith((".yaml", ".yml")) else base / SWEEPS / f"{name}.yaml"
+
+
 def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
     """Read and check a sweep.
 
@@ -85,7 +94,7 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
             such sweep, experiment or metric, -004 a key that no trial may change, or more than one
             network and loss.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else base / SWEEPS / f"{name}.yaml"
+    path = sweep_file(name, base)
     config = read_sweep(path)
     projects = base / "configs" / "experiment"
     all_overrides = merge(_nested(config.overrides), _nested(overrides))

@@ -17,6 +17,7 @@ from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.losses.own import is_own, source_file
 from minivess.metrics import METRICS
+from minivess.models.pretrained import weight_files
 from minivess.statistics import tables
 from minivess.sweep.space import Sweep
 from minivess.tracking.address import tracking_uri
@@ -155,7 +156,8 @@ def trial_digest(sweep: Sweep, number: int, values: Mapping[str, Any], data: Pla
     training = sweep.experiment.training
     files = [paths.folds(data.root), *(source_file(loss) for loss in losses if is_own(loss))]
     files += [warm_start_file(training, fold) or Path() for fold in range(data.n_folds)]
-    files += [Path(model.weights or "") for model in sweep.experiment.models.values()]
+    weights = [model.weights for model in sweep.experiment.models.values()]
+    files += [file for path in weights if path is not None for file in weight_files(path)]
     digests = {str(file): provenance.file_sha256(file) for file in files if file.is_file()}
     return provenance.json_sha256([sweep.identity(), config, training_code(training), digests])
 

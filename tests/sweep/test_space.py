@@ -12,7 +12,7 @@ from workbench import PROJECT
 from minivess.config.load import resolve
 from minivess.config.sweep import Choices, Range, SweepConfig, read_sweep
 from minivess.errors import MinivessError
-from minivess.sweep.run import describe
+from minivess.sweep.run import _loaded, describe
 from minivess.sweep.space import Sweep, load_sweep
 from minivess.sweep.trial import trial_name, write_experiment
 
@@ -136,8 +136,23 @@ def test_a_dry_run_shows_the_first_proposals_and_writes_nothing(make: Make) -> N
     sweep: Sweep = make()
     before = sorted(Path().rglob("*"))
     text = describe("rates.yaml", ["epochs=5"], 3)
+    assert text == describe("rates.yaml", [], 3)
     assert "0.0001 to 0.01, logarithmic" in text
     assert "  0: training.learning_rate=0.003\n" in text
     assert text.count("training.learning_rate=") == 3
     assert sweep.search.direction == "maximize"
     assert sorted(Path().rglob("*")) == before
+
+
+def test_arguments_are_stronger_than_the_file(make: Make) -> None:
+    make(overrides={"epochs": 3})
+    Path("rates.yaml").write_text(
+        Path("rates.yaml").read_text(encoding="utf-8").replace("epochs: 3", "losses: [a, b]"),
+        encoding="utf-8",
+    )
+    sweep = _loaded("rates.yaml", ["losses=[dice_ce]", "training.epochs=5"])
+    assert sweep.experiment.losses == ("dice_ce",)
+    assert sweep.experiment.training.epochs == 5
+    with pytest.raises(MinivessError, match="results") as caught:
+        _loaded("rates.yaml", ["losses=[dice_ce]", "results"])
+    assert caught.value.code == "MV-CONFIG-004"

@@ -30,6 +30,9 @@ def test_two_trials_and_a_stop_between(bench: Workbench) -> None:
     done = bench.minivess("sweep", "rates.yaml", "--trials", "2", "--cores", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (records / "000.json").read_bytes() == before
+    assert "Job stats" not in done.stderr, "what Snakemake prints is in a log"
+    log = results / "rates-sweep" / "logs" / "sweep" / "trial-001.log"
+    assert "train tiny dice_ce seed 0 fold 1" in log.read_text(encoding="utf-8")
     assert "trial 0 (1 of 2): selection dice" in done.stderr
     assert "trial 1 (2 of 2): selection dice" in done.stderr
 
