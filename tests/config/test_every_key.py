@@ -147,7 +147,7 @@ class Lab:
         """An analysis file of two metrics, with some keys changed."""
         values = {
             "primary_metric": "dice",
-            "secondary_metrics": ["cldice"],
+            "secondary_metrics": [],
             "against": None,
             "alternative": "two_sided",
             "alpha": 0.05,
