@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -126,4 +127,4 @@ def inputs() -> FigureInputs:
 
 @pytest.fixture(scope="session")
 def inputs_of() -> Callable[..., FigureInputs]:
-    return make_inputs
+    return cache(make_inputs)
