@@ -1,6 +1,6 @@
 """nnU-Net's own trainer and loss against this project's default: same folds, steps and patches.
 
-    just bench comparison [--name NAME] [--epochs 25] [--write] [key=value ...]
+    just bench comparison [key=value ...] [--name NAME] [--epochs 20] [--write]
 
 Without more it runs on the phantom; `data.source=csv data.path=cases.csv` and other keys of the
 configuration choose other volumes. This project's side is an experiment like any other, in
@@ -233,7 +233,7 @@ def _differences(cases: pl.DataFrame) -> list[str]:
         "| less nnU-Net, by case | difference [95 % BCa] | p, sign flips |",
         "|---|---|---|",
     ]
-    for row in table.iter_rows(named=True):
+    for row in sorted(table.to_dicts(), key=lambda row: list(METRICS).index(row["metric"])):
         what = f"{_title((row['model_a'], row['loss_a']))}, {METRICS[row['metric']]}"
         low, high = row["ci_low"], row["ci_high"]
         span = "(no interval)" if low is None else f"[{low:+.3f}, {high:+.3f}]"
@@ -273,7 +273,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64, 128])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--folds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=16, help="of an epoch")
     parser.add_argument("--profile", choices=["strict", "fast"], default="fast")
     parser.add_argument("--mirroring", action="store_true", help="nnU-Net predicts 8 times")
@@ -281,7 +281,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--part", choices=["prepare", "nnunet"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--fold", type=int, help=argparse.SUPPRESS)
-    return parser.parse_intermixed_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
+    if given.write is not None and "=" in given.write.name:
+        parser.error(f"{given.write} is a key of the experiment: it belongs before the options")
+    return given
 
 
 def fingerprint(given: argparse.Namespace, place: Place) -> str:

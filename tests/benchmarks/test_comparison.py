@@ -81,3 +81,8 @@ def test_differences_are_paired_by_case(comparison: ModuleType) -> None:
     assert by_case[0].endswith("nnU-Net: Dice / clDice / MASD, µm |")
     assert by_case[2].startswith("| 0 | a | 0.100 / 0.100 / 0.100 | 0.000 / 0.000 / 0.000 |")
     assert cases.select(pl.col("case").n_unique()).item() == len(by_case) - 2
+
+
+def test_a_key_is_not_taken_for_the_page(comparison: ModuleType) -> None:
+    with pytest.raises(SystemExit):
+        comparison.parsed(["--write", "data.source=csv"])
