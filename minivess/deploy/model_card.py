@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from minivess.config.profiles import read_profile
 from minivess.deploy.bundle import Bundle, BundleMetric
 from minivess.deploy.mlflow_model import signature_text
 from minivess.metrics import METRICS
@@ -134,6 +135,13 @@ def _uses(bundle: Bundle, facts: CardFacts) -> str:
     ]
     if facts.source == "phantom":
         limits.append("It was trained on synthetic volumes. How it does on real ones is unknown.")
+    network = facts.record["network"]["config"]
+    if network.get("weights") is not None:
+        terms = read_profile(network["architecture"])
+        limits.append(
+            f"Its training began with published weights. Their licence: {terms.licence}. "
+            f"They have seen: {', '.join(terms.trained_on) or 'nothing that is known'}."
+        )
     return (
         "## Intended use\n\n"
         f"Segmenting vessels in volumes like those it was trained on (typical spacing {spacing} "

@@ -89,7 +89,9 @@ def checked_folder(path: str | None, source: Source, where: str) -> Path:
             return folder
         found = f"no .safetensors in {path}; pickles are not read"
     else:
-        found = "no folder is named" if path is None else f"there is no folder {path} with them"
+        there = folder is not None and folder.is_dir()
+        found = f"no config.json in {path}" if there else f"there is no folder {path}"
+        found = "no folder is named" if path is None else found
     raise MinivessError(
         "MV-MODEL-001",
         what=f"{source.name} has no weights to start from",

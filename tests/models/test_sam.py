@@ -251,6 +251,7 @@ def test_a_damaged_file_and_a_pickle_are_not_weights(folder: Path, tmp_path: Pat
     (broken / "model.safetensors").write_bytes(content[: len(content) // 2])
     assert refused(broken).code == "MV-MODEL-002"
     (broken / "model.safetensors").unlink()
+    assert "no config.json in" in refused(tmp_path).found
     (broken / "pytorch_model.bin").write_bytes(b"what unpickling would run")
     error = refused(broken)
     assert error.code == "MV-MODEL-001"
