@@ -88,11 +88,7 @@ class Workbench:
 
     def planned(self, *targets: str) -> set[str]:
         """Rules that a dry run would execute."""
-        _, _, table = self.complete(*targets, dry=True).partition("Job stats:")
-        table, _, _ = table.partition("\ntotal ")
-        pairs = [line.split() for line in table.splitlines()]
-        rules = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
-        return rules - {"all"}
+        return planned_rules(self.complete(*targets, dry=True))
 
     def minivess(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`minivess ...` in a folder that looks like the project's."""
@@ -129,7 +125,7 @@ class Workbench:
             start_new_session=True,
         )
 
-    def wait_for(self, pattern: str, timeout_s: float = 120.0) -> Path:
+    def wait_for(self, pattern: str, timeout_s: float = 300.0) -> Path:
         """The first file of the results that matches, once there is one."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -137,6 +133,15 @@ class Workbench:
                 return path
             time.sleep(0.02)
         pytest.fail(f"no {pattern} after {timeout_s} s")
+
+
+def planned_rules(text: str) -> set[str]:
+    """Rules that a dry run has printed."""
+    _, _, table = text.partition("Job stats:")
+    table, _, _ = table.partition("\ntotal ")
+    pairs = [line.split() for line in table.splitlines()]
+    rules = {pair[0] for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    return rules - {"all"}
 
 
 def copy_project(project: Path, folder: Path) -> Path:

@@ -133,7 +133,7 @@ def test_a_failure_leaves_earlier_results_alone(finished: Workbench, tmp_path: P
     done = experiment(bench, "patch_size=[16, 16, 64]")
     assert done.returncode == 3
     assert before.items() <= bench.digests().items()
-    assert experiment(bench).returncode == 0
+    assert experiment(bench, "trained_runs").returncode == 0
     assert before.items() <= bench.digests().items()
 
 
@@ -144,7 +144,12 @@ def test_a_results_folder_that_cannot_be_written(bench: Workbench) -> None:
     assert "MV-SYSTEM-001" in done.stderr
 
 
-def test_a_stale_mlruns_folder_does_not_matter(bench: Workbench) -> None:
+def test_a_stale_mlruns_folder_does_not_matter(finished: Workbench, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "work", symlinks=True)
+    bench = Workbench(tmp_path / "work")
+    (bench.folder / "mlflow.db").unlink()
+    shutil.rmtree(bench.root / "runs")
+    shutil.rmtree(bench.root / ".state")
     meta = bench.folder / "mlruns" / "0" / "meta.yaml"
     meta.parent.mkdir(parents=True)
     meta.write_text("artifact_location: mlruns/0\nexperiment_id: '0'\n", encoding="utf-8")
