@@ -156,6 +156,20 @@ def test_a_run_deleted_in_mlflow_is_made_again(uri: str, experiment: str, run: R
     assert not again.resumed
 
 
+def test_tags_reach_every_run_of_an_experiment_and_no_other(
+    tmp_path: Path, uri: str, experiment: str, run: RunKey
+) -> None:
+    for key, name in ((run, experiment), (replace(run, fold=7), experiment), (run, "other")):
+        log.close_run(log.open_run(uri, name, key, "digest", {}, {}), "FAILED")
+    assert log.tag_runs(uri, experiment, {"minivess.sweep": "rates"}) == 2
+    found = [one.data.tags.get("minivess.sweep") for one in _runs(uri, experiment)]
+    assert found == ["rates", "rates"]
+    assert "minivess.sweep" not in _runs(uri, "other")[0].data.tags
+    assert log.tag_runs(uri, "no_such_experiment", {"a": "b"}) == 0
+    assert log.tag_runs(f"sqlite:///{tmp_path / 'none.db'}", experiment, {"a": "b"}) == 0
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_an_epoch_is_logged_once(uri: str, experiment: str, run: RunKey) -> None:
     handle = log.open_run(uri, experiment, run, "digest-a", {}, {})
     for epoch in (1, 2, 3):
