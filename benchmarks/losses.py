@@ -37,21 +37,29 @@ def measure(name: str, shape: tuple[int, int, int], runs: int) -> dict[str, floa
     from minivess.config.schema import ComputeConfig, PhantomConfig
     from minivess.config.training import LossConfig
     from minivess.data.phantom import make_phantom
+    from minivess.data.skeletons import tubed_skeleton
     from minivess.inference.device import prepare_torch
-    from minivess.losses import build_loss
+    from minivess.losses import build_loss, needs_of
+    from minivess.losses.needs import SKELETON, SPACING
 
     prepare_torch(ComputeConfig(device="cpu", threads=1))
     config = PhantomConfig(phantom_shape=shape, phantom_spacing_um=SPACING_UM, n_trees=3)
-    label = torch.from_numpy(make_phantom(config, 0).label > 0)[None, None].to(torch.uint8)
+    mask = make_phantom(config, 0).label > 0
+    label = torch.from_numpy(mask)[None, None].to(torch.uint8)
+    # Training reads the skeleton with the label: its time is not the loss's.
+    skeleton = torch.from_numpy(tubed_skeleton(mask))[None, None].to(torch.uint8)
+    spacing, needs = torch.tensor([SPACING_UM]), needs_of(name)
     loss = build_loss(name, LossConfig())
     random = torch.Generator().manual_seed(0)
     seconds, before = [], 0.0
     for index in range(runs + 1):
         part = tuple(slice(n) for n in (WARM_UP if index == 0 else shape))
         target = label[(..., *part)].contiguous()
+        others = {SKELETON: skeleton[(..., *part)].contiguous(), SPACING: spacing}
+        needed = {key: tensor for key, tensor in others.items() if key in needs}
         logits = torch.randn(1, 2, *target.shape[2:], generator=random, requires_grad=True)
         start = time.perf_counter()
-        loss(logits, target).backward()
+        loss(logits, target, **needed).backward()
         if index == 0:
             before = _peak_mb()
         else:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from minivess.losses import needs_of
+from minivess.losses.needs import SKELETON
 from minivess.models import build_adapter
 from minivess.resources import (
     PLANNED_SPACING,
@@ -29,6 +31,7 @@ SMALL_JOBS, SMALL_MB = 9, 300.0
 FIGURES = 8
 # Bytes for each voxel, measured: a phantom's volumes, a preprocessed case, a prediction.
 PHANTOM_BYTES, PREPARED_BYTES, PREDICTED_BYTES = 0.6, 5.2, 3.5
+SKELETON_BYTES = 1.0
 # A run's weights, and its checkpoint: weights, the best ones, AdamW's two moments.
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 16
 # Report, figures, logs, the tracking database.
@@ -78,6 +81,8 @@ def _steps(plan: Plan, cores: int) -> Iterator[Step]:
     for name in ("manifest", "validate"):
         yield Step(name, 1, 1, *job(name), 0.0)
     yield Step("preprocess", n_cases, cores, *job("preprocess"), n_cases * PREPARED_BYTES * mega)
+    if any(SKELETON in needs_of(loss) for loss in experiment.losses):
+        yield Step("skeletons", 1, 1, *job("skeletons"), n_cases * SKELETON_BYTES * mega)
     arms = len(experiment.losses) * len(experiment.seeds)
     runs = arms * plan.n_folds
     processes = experiment.compute.devices

@@ -58,6 +58,11 @@ def preprocessed_case(root: Path, case: str) -> Path:
     return root / "data" / "preprocessed" / case
 
 
+def label_skeleton(root: Path, case: str) -> Path:
+    """The label of a case with its tubed skeleton, where a loss needs it."""
+    return preprocessed_case(root, case) / "label_skeleton.npy"
+
+
 def folds(root: Path) -> Path:
     """The folds, with the digest of the manifest they were made from."""
     return root / "folds.json"

@@ -53,6 +53,8 @@ LOSS_PARTS = (
     "minivess.losses.cbdice:soft_cbdice",
     "minivess.losses.cldice:soft_cldice",
     "minivess.losses.cldice:soft_skeleton",
+    "minivess.losses.skeleton_recall:soft_recall",
+    "minivess.data.skeletons:tubed_skeleton",
 )
 
 
@@ -272,12 +274,12 @@ def losses_page() -> str:
         source = _source(part) or _source(inspect.getmodule(part))
         parts.append([f"`{name}`", _first_line(part), source])
     intro = (
-        "Losses take the network's two channels and the label; they are computed in float32. "
-        "Their keys are in the section `loss` of the configuration. Distances in losses are in "
-        "voxels of the patch. [A loss of your own](../how-to/add-a-loss.md) is one file; "
-        "`just bench losses` measures time and memory of each.\n\n"
-        "Not there: skeleton recall (Kirchhoff et al. 2024), whose skeletons preprocessing would "
-        "have to store, and Betti matching (Stucki et al. 2023, arXiv:2211.15272): the package "
+        "Losses take the network's two channels and the label; they are computed in float32, with "
+        "the keys of the section `loss`. Distances of `boundary` follow the spacing of the case, "
+        "in units of its smallest entry; all others, also those of `hausdorff_dt`, count voxels. "
+        "[A loss of your own](../how-to/add-a-loss.md) is one file; `just bench losses` measures "
+        "time and memory of each.\n\n"
+        "Not there: Betti matching (Stucki et al. 2023, arXiv:2211.15272): the package "
         "topolosses has it, but nobody has checked its values in 3D against the paper yet."
     )
     header = ["Name", "Formula", "Source"]

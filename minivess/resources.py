@@ -71,6 +71,7 @@ COSTS: dict[str, Cost] = {
     "manifest": Cost(210, 30, 2, 0.5, "all"),
     "validate": Cost(215, 30, 2, 0.5, "all"),
     "preprocess": Cost(190, 30, 2, 0.5, "one"),
+    "skeletons": Cost(190, 30, 2, 0.5, "all"),
     # A prediction that is mostly wrong has more surface to measure: three times what was measured.
     "evaluate": Cost(140, 100, 2, 4, "one"),
     "baseline": Cost(95, 30, 1, 0.5, "all"),

@@ -53,6 +53,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "accept": ("minivess.steps.data", "accept_cases", frozenset()),
     "preprocess": ("minivess.steps.data", "preprocess", frozenset()),
     "folds": ("minivess.steps.data", "folds", frozenset()),
+    "skeletons": ("minivess.steps.data", "skeletons", frozenset({"minivess.data.manifest"})),
     # A training reads prepared cases; what made them is behind its inputs. MLflow only listens.
     # Where metrics select, its rule has the digest of `evaluate` as well.
     "train": (
@@ -92,7 +93,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "digests": (
         "minivess.steps.report",
         "digests",
-        frozenset({"minivess.data", "minivess.metrics", "minivess.statistics"}),
+        frozenset({"minivess.data", "minivess.losses", "minivess.metrics", "minivess.statistics"}),
     ),
     # Each figure has its own module in addition: see `figure_digest`.
     "figure": ("minivess.steps.report", "figure", frozenset({"minivess.data.manifest"})),

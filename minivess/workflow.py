@@ -45,6 +45,11 @@ class Plan:
         """Every run of the experiment."""
         return self.experiment.runs(self.n_folds)
 
+    def unlocked(self) -> tuple[str, ...]:
+        """Cases whose labels may be read."""
+        locked = self.experiment.folds.test_cases
+        return tuple(case for case in self.cases if case not in locked)
+
     def validated(self, fold: int) -> tuple[str, ...]:
         """Held-out cases of a fold; the folds must have been made."""
         return read_folds(paths.folds(self.root)).folds[fold].validation

@@ -19,7 +19,8 @@ assert monai.__version__[0].isdigit()
 import torch
 from minivess.config.models import ModelConfig
 from minivess.config.schema import LossConfig
-from minivess.losses import LOSSES, build_loss
+from loss_inputs import whole_loss
+from minivess.losses import LOSSES
 from minivess.models import build_adapter
 from monai.networks.nets.vista3d import vista3d132
 from small_networks import SMALL, TRAINED_HERE
@@ -30,7 +31,7 @@ for name in TRAINED_HERE:
 logits = torch.randn(1, 2, 8, 8, 8)
 label = (torch.rand(1, 1, 8, 8, 8) > 0.5).to(torch.uint8)
 for name in LOSSES:
-    assert torch.isfinite(build_loss(name, LossConfig(skeleton_iterations=1))(logits, label)), name
+    assert torch.isfinite(whole_loss(name, LossConfig(skeleton_iterations=1))(logits, label)), name
 
 import scipy.signal, skimage.morphology, nibabel
 """

@@ -74,6 +74,14 @@ def data_folds(experiment: ExperimentOption = "demo") -> None:
     data.folds(paths.experiment_folder(experiment))
 
 
+@data_app.command("skeletons")
+def data_skeletons(experiment: ExperimentOption = "demo") -> None:
+    """Skeletonise the labels for the losses that need it."""
+    from minivess.steps import data
+
+    data.skeletons(paths.experiment_folder(experiment))
+
+
 @app.command()
 def train(
     model: ModelOption,

@@ -89,7 +89,7 @@ def training_patch(
     """Image float32 (1, x, y, z) and label uint8 of the same shape of one training patch.
 
     Args:
-        cases: training cases.
+        cases: training cases; the label has the values that theirs have.
         patches: size and sampling of patches.
         augment: probabilities and ranges.
         key: (seed, fold, epoch).

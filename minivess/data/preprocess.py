@@ -17,6 +17,8 @@ from minivess.errors import MinivessError
 from minivess.types import Array, Float32Array, Shape, Spacing
 
 IMAGE, LABEL, FOREGROUND, CASE = "image.npy", "label.npy", "foreground.npy", "case.json"
+# Only where a loss needs it: see `minivess.data.skeletons`.
+LABEL_SKELETON = "label_skeleton.npy"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A preprocessed case; the arrays are memory maps (x, y, z)."""
+    """A preprocessed case; the arrays are memory maps (x, y, z).
+
+    The label is 0 and 1, and 2 on its tubed skeleton where the case was opened with that.
+    """
 
     case: str
     group: str
@@ -123,20 +128,28 @@ def preprocess_case(
     )
 
 
-def open_case(folder: Path) -> PreparedCase:
+def open_case(folder: Path, with_skeleton: bool = False) -> PreparedCase:
     """Open a preprocessed case without reading its voxels.
+
+    Args:
+        folder: of the case.
+        with_skeleton: whether its label has the value 2 on its tubed skeleton.
 
     Raises:
         MinivessError: MV-STATE-002 where a file is missing.
     """
-    missing = [name for name in (IMAGE, LABEL, FOREGROUND, CASE) if not (folder / name).exists()]
+    label = LABEL_SKELETON if with_skeleton else LABEL
+    names = dict.fromkeys((IMAGE, LABEL, FOREGROUND, CASE, label))
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise MinivessError(
             "MV-STATE-002",
             what=f"the preprocessed case {folder.name} is incomplete",
             where=str(folder),
             found=f"missing: {', '.join(missing)}",
-            fix="run minivess data preprocess for it, or the whole experiment",
+            fix="run minivess data skeletons, or the whole experiment"
+            if missing == [LABEL_SKELETON]
+            else "run minivess data preprocess for it, or the whole experiment",
         )
     facts = json.loads((folder / CASE).read_text(encoding="utf-8"))
     x, y, z = facts["shape"]
@@ -145,7 +158,7 @@ def open_case(folder: Path) -> PreparedCase:
         case=facts["case"],
         group=facts["group"],
         image=np.load(folder / IMAGE, mmap_mode="r"),
-        label=np.load(folder / LABEL, mmap_mode="r"),
+        label=np.load(folder / label, mmap_mode="r"),
         foreground=np.load(folder / FOREGROUND, mmap_mode="r"),
         geometry=Geometry((x, y, z), affine, facts["unit_um"]),
     )

@@ -1,8 +1,9 @@
 """Losses, by name. Each takes logits (B, 2, x, y, z) and a label (B, 1, x, y, z) of 0 and 1.
 
-A new loss is one file and one line in `LOSSES`; a file beside the experiment is one too, see
-`minivess.losses.own`. A name that is a paper's computes what the paper defines; everything is
-computed in float32, also under autocast.
+What one takes besides is in `NEEDS`, by the name of its parameter. A new loss is one file and one
+line in `LOSSES`; a file beside the experiment is one too, see `minivess.losses.own`. A name
+that is a paper's computes what the paper defines; everything is computed in float32, also under
+autocast.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from minivess.losses.calibration import dice_ce_hl1ace
 from minivess.losses.cbdice import cbdice, cbdice_cldice
 from minivess.losses.centerline import centerline_ce, dice_centerline_ce
 from minivess.losses.cldice import cldice
+from minivess.losses.needs import SKELETON, SPACING
 from minivess.losses.overlap import dice_ce, dice_ce_cldice
-from minivess.losses.own import build_own, is_own
+from minivess.losses.own import build_own, declared_needs, is_own
 from minivess.losses.regions import dice, focal, generalized_dice, tversky
+from minivess.losses.skeleton_recall import dice_ce_skeleton_recall, skeleton_recall
 
 if TYPE_CHECKING:
     import torch
 
-    type Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    type Loss = Callable[..., torch.Tensor]
 
 LOSSES: dict[str, Callable[[LossConfig], Loss]] = {
     "cbdice_cldice": cbdice_cldice,
@@ -42,7 +45,28 @@ LOSSES: dict[str, Callable[[LossConfig], Loss]] = {
     "generalized_dice_boundary": generalized_dice_boundary,
     "hausdorff_dt": hausdorff_dt,
     "dice_ce_hl1ace": dice_ce_hl1ace,
+    "skeleton_recall": skeleton_recall,
+    "dice_ce_skeleton_recall": dice_ce_skeleton_recall,
 }
+
+NEEDS: dict[str, frozenset[str]] = {
+    "boundary": frozenset({SPACING}),
+    "generalized_dice_boundary": frozenset({SPACING}),
+    "skeleton_recall": frozenset({SKELETON}),
+    "dice_ce_skeleton_recall": frozenset({SKELETON}),
+}
+
+
+def needs_of(name: str) -> frozenset[str]:
+    """What a loss takes beside logits and label; nothing of it is run.
+
+    Raises:
+        MinivessError: MV-CONFIG-003 the file of one of your own does not say it, or is not there.
+
+    >>> sorted(needs_of("dice_ce_skeleton_recall")), sorted(needs_of("dice_ce"))
+    (['skeleton'], [])
+    """
+    return declared_needs(name) if is_own(name) else NEEDS.get(name, frozenset())
 
 
 def build_loss(name: str, config: LossConfig) -> Loss:

@@ -1,7 +1,8 @@
 """Losses of distances to the vessel's surface.
 
-Distances are in voxels of the patch: a loss sees no spacing. Neither has anything to say where a
-patch has no surface (no vessel, or nothing else), so they are meant to be added to another loss.
+Those of `boundary` follow the spacing of the case, those of `hausdorff_dt` count voxels. Neither
+has anything to say where a patch has no surface (no vessel, or nothing else), so they are meant to
+be added to another loss.
 """
 
 from __future__ import annotations
@@ -18,24 +19,39 @@ if TYPE_CHECKING:
     from minivess.losses import Loss
 
 
-def signed_distance(label: torch.Tensor) -> torch.Tensor:
-    """Signed Euclidean distance in voxels, for each sample of (B, 1, x, y, z).
+def signed_distance(label: torch.Tensor, spacing_um: torch.Tensor) -> torch.Tensor:
+    """Signed Euclidean distance in units of the sample's smallest spacing, same shape as the label.
+
+    Args:
+        label: (B, 1, x, y, z) of 0 and 1.
+        spacing_um: (B, 3) spacing (x, y, z) of each sample.
 
     Outside the distance to the nearest vessel voxel; inside minus that to the nearest background
-    voxel, plus 1, so that the vessel's outermost voxels are 0. All 0 where there is no surface.
+    voxel, plus 1, so that the vessel's outermost voxels along the finest axis are 0. All 0 where
+    there is no surface. Where voxels are cubes the unit is the voxel, whatever its size; with
+    1 x 1 x 5 um it is still that within the plane, and a step along the optical axis counts 5.
 
-    Source: Kervadec et al. 2019, arXiv:1812.07032, and the distance maps that the authors released.
+    Source: Kervadec et al. 2019, arXiv:1812.07032, and the distance maps that the authors released
+    (`one_hot2dist`), whose `resolution` is here the spacing over its smallest entry.
+
+    >>> import torch
+    >>> label = torch.zeros(1, 1, 1, 1, 4)
+    >>> label[..., :2] = 1
+    >>> signed_distance(label, torch.tensor([[1.0, 1.0, 5.0]])).ravel().tolist()
+    [-9.0, -4.0, 5.0, 10.0]
     """
     import numpy as np
     import torch
     from scipy import ndimage
 
     array = label.detach().cpu().numpy() > 0
+    spacing = spacing_um.detach().cpu().numpy().astype(np.float64)
+    steps = spacing / spacing.min(axis=1, keepdims=True)
     distances = np.zeros(array.shape, dtype=np.float32)
     for index, sample in enumerate(array[:, 0]):
         if sample.any() and not sample.all():
-            inside = ndimage.distance_transform_edt(sample)
-            outside = ndimage.distance_transform_edt(~sample)
+            inside = ndimage.distance_transform_edt(sample, sampling=steps[index])
+            outside = ndimage.distance_transform_edt(~sample, sampling=steps[index])
             distances[index, 0] = outside - np.maximum(inside - 1.0, 0.0)
     return torch.from_numpy(distances).to(label.device)
 
@@ -44,16 +60,16 @@ def boundary(config: LossConfig) -> Loss:
     """Mean over voxels of vessel probability times signed distance; negative where it is good.
 
     Source: Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation,
-    arXiv:1812.07032.
+    arXiv:1812.07032. Distances follow the spacing of the case; their unit is its smallest entry.
     """
     import torch
 
     del config
 
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def loss(logits: torch.Tensor, label: torch.Tensor, spacing_um: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             probability = torch.softmax(logits.float(), dim=1)[:, 1:]
-            return (probability * signed_distance(label)).mean()
+            return (probability * signed_distance(label, spacing_um)).mean()
 
     return loss
 
@@ -65,8 +81,9 @@ def generalized_dice_boundary(config: LossConfig) -> Loss:
     """
     regions, surface = generalized_dice(config), boundary(config)
 
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return regions(logits, label) + config.boundary_weight * surface(logits, label)
+    def loss(logits: torch.Tensor, label: torch.Tensor, spacing_um: torch.Tensor) -> torch.Tensor:
+        distances = surface(logits, label, spacing_um)
+        return regions(logits, label) + config.boundary_weight * distances
 
     return loss
 
@@ -75,7 +92,8 @@ def hausdorff_dt(config: LossConfig) -> Loss:
     """Mean over voxels of (probability - label)^2 (distance to its surface^2 + to the label's^2).
 
     Source: Karimi and Salcudean 2019, Reducing the Hausdorff Distance, arXiv:1904.10030,
-    with exponent 2: MONAI's HausdorffDTLoss (softmax, background left out).
+    with exponent 2: MONAI's HausdorffDTLoss (softmax, background left out). Distances are in voxels
+    of the patch, whatever the spacing: a step along a coarse axis counts no more than any other.
     """
     del config
     import_monai()

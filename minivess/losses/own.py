@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivess.config.training import LossConfig
 from minivess.errors import MinivessError, nearest
+from minivess.losses.needs import KNOWN, SKELETON, SPACING
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from minivess.losses import Loss
 
 _SHAPE = (16, 16, 8)
+_SPACING_UM = (1.0, 1.0, 5.0)
 
 
 def is_own(name: str) -> bool:
@@ -43,12 +45,25 @@ def source_file(name: str) -> Path:
 
 
 def check_named(name: str) -> None:
-    """Raise where the file or the name in it is missing; nothing in it is run.
+    """Raise where the file or the name in it is missing, or its needs; nothing in it is run.
 
     Raises:
-        MinivessError: MV-CONFIG-003.
+        MinivessError: MV-CONFIG-003, MV-TRAIN-003 no Python.
     """
-    file, wanted = source_file(name), name.rpartition(".")[2]
+    wanted, known = name.rpartition(".")[2], _defined(_body(name))
+    if wanted not in known:
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no class or function {wanted} in the file of the loss",
+            where=str(source_file(name)),
+            fix=nearest(wanted, known),
+        )
+    declared_needs(name)
+
+
+def _body(name: str) -> list[ast.stmt]:
+    """The statements of the file of a loss."""
+    file = source_file(name)
     if not file.is_file():
         raise MinivessError(
             "MV-CONFIG-003",
@@ -57,17 +72,56 @@ def check_named(name: str) -> None:
             fix=f"put {file} into the folder that you work in: docs/how-to/add-a-loss.md",
         )
     try:
-        body = ast.parse(file.read_text(encoding="utf-8")).body
+        return ast.parse(file.read_text(encoding="utf-8")).body
     except (SyntaxError, UnicodeDecodeError) as error:
         raise _broken(name, [f"{type(error).__name__}: {error}"]) from error
-    known = [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
-    if wanted not in known:
-        raise MinivessError(
-            "MV-CONFIG-003",
-            what=f"there is no class or function {wanted} in the file of the loss",
-            where=str(file),
-            fix=nearest(wanted, known),
-        )
+
+
+def _defined(body: list[ast.stmt]) -> list[str]:
+    return [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+
+
+def declared_needs(name: str) -> frozenset[str]:
+    """What a loss of one's own takes beside logits and label: its entry in NEEDS of its file.
+
+    It decides which jobs an experiment has, so it is read and not run: a dictionary written out.
+
+    Raises:
+        MinivessError: MV-CONFIG-003 no such file, NEEDS is something else or has names that nothing
+            is known of, MV-TRAIN-003 no Python.
+    """
+    body = _body(name)
+    declared: dict[str, Any] = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and "NEEDS" in map(ast.unparse, node.targets):
+            declared = _written_out(name, node.value)
+    entries = [entry for needs in declared.values() for entry in needs]
+    for kind, names, known in (("loss", declared, _defined(body)), ("need", entries, KNOWN)):
+        for unknown in (entry for entry in names if entry not in known):
+            raise MinivessError(
+                "MV-CONFIG-003",
+                what=f"there is no {kind} {unknown}",
+                where=f"NEEDS in {source_file(name)}",
+                fix=nearest(str(unknown), known),
+            )
+    return frozenset(declared.get(name.rpartition(".")[2], ()))
+
+
+def _written_out(name: str, node: ast.expr) -> dict[str, Any]:
+    try:
+        found = ast.literal_eval(node)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and all(isinstance(n, list | tuple) for n in found.values()):
+        return found
+    raise MinivessError(
+        "MV-CONFIG-003",
+        what="NEEDS cannot be read",
+        where=str(source_file(name)),
+        found=ast.unparse(node),
+        expected="names of losses with lists of names, written out",
+        fix=f'write NEEDS = {{"{name.rpartition(".")[2]}": ["{SKELETON}"]}}',
+    )
 
 
 def build_own(name: str, config: LossConfig) -> Loss:
@@ -85,12 +139,13 @@ def build_own(name: str, config: LossConfig) -> Loss:
     except Exception as error:
         raise _broken(name, [f"{type(error).__name__}: {error}"]) from error
 
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def loss(logits: torch.Tensor, label: torch.Tensor, **needed: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            value: torch.Tensor = criterion(logits.float(), label.float())
+            others = {name: tensor.float() for name, tensor in needed.items()}
+            value: torch.Tensor = criterion(logits.float(), label.float(), **others)
             return value
 
-    problems = [*_parameters(criterion), *_problems(loss)]
+    problems = [*_parameters(criterion), *_problems(loss, declared_needs(name))]
     if problems:
         raise _broken(name, problems)
     return loss
@@ -130,22 +185,40 @@ def _cases() -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
     yield "certain logits", 50.0 * logits, tube
 
 
-def _problems(loss: Loss) -> Iterator[str]:
+def _needed(label: torch.Tensor, needs: frozenset[str]) -> dict[str, torch.Tensor]:
+    """What goes with a label, of what the loss has asked for."""
+    import numpy as np
+    import torch
+
+    from minivess.data.skeletons import tubed_skeleton
+
+    needed = {}
+    if SKELETON in needs:
+        tubes = np.stack([tubed_skeleton(sample) for sample in label[:, 0].numpy() > 0])
+        needed[SKELETON] = torch.from_numpy(tubes[:, np.newaxis]).float()
+    if SPACING in needs:
+        needed[SPACING] = torch.tensor([_SPACING_UM] * len(label))
+    return needed
+
+
+def _problems(loss: Loss, needs: frozenset[str]) -> Iterator[str]:
     """What a loss is not, of what the trainer relies on."""
     import torch
 
     for kind, logits, label in _cases():
         leaf, kept = logits.clone().requires_grad_(), label.clone()
+        others = _needed(label, needs)
+        copies = {name: tensor.clone() for name, tensor in others.items()}
         try:
-            value = loss(leaf, kept)
+            value = loss(leaf, kept, **copies)
             if not isinstance(value, torch.Tensor) or value.shape != ():
                 yield f"{kind}: {getattr(value, 'shape', type(value).__name__)}, not one number"
                 return
             if value.dtype != torch.float32:
                 yield f"{kind}: {value.dtype}, not float32"
             value.backward()
-            again = loss(logits.bfloat16(), label)
-            same = torch.equal(loss(logits, label), value.detach())
+            again = loss(logits.bfloat16(), label, **others)
+            same = torch.equal(loss(logits, label, **others), value.detach())
         except Exception as error:
             yield f"{kind}: {type(error).__name__}: {error}"
             return
@@ -154,7 +227,9 @@ def _problems(loss: Loss) -> Iterator[str]:
         if again.dtype != torch.float32:
             yield f"{kind}: {again.dtype} of bfloat16 logits, not float32"
         yield from _gradient_problems(kind, leaf.grad)
-        if not (torch.equal(leaf.detach(), logits) and torch.equal(kept, label)):
+        pairs = [(leaf.detach(), logits), (kept, label)]
+        pairs += [(copies[name], others[name]) for name in others]
+        if not all(torch.equal(*pair) for pair in pairs):
             yield f"{kind}: it changes its input"
         if not same:
             yield f"{kind}: the same input gives another value the second time"
@@ -173,7 +248,7 @@ def _broken(name: str, problems: list[str]) -> MinivessError:
         what=f"the loss {name} cannot be trained with",
         where=str(source_file(name)),
         found="; ".join(problems),
-        expected="from logits (B, 2, x, y, z) and a label (B, 1, x, y, z) of 0 and 1 to one finite "
-        "float32 number with a gradient",
+        expected="from logits (B, 2, x, y, z), a label (B, 1, x, y, z) of 0 and 1 and what NEEDS "
+        "asks for to one finite float32 number with a gradient",
         fix=f"correct it, then try: minivess check-loss {name}",
     )

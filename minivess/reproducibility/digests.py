@@ -15,6 +15,8 @@ from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.data.sources import made_files as made_volumes
 from minivess.errors import MinivessError
 from minivess.figures import FIGURES
+from minivess.losses import needs_of
+from minivess.losses.needs import SKELETON
 from minivess.reproducibility.records import made_files
 from minivess.types import RunKey
 
@@ -55,6 +57,8 @@ def declared_files(
     files += [paths.validation_page(root), paths.validation_accepted(root)]
     cases = sorted({case for run in runs for case in held_out(run.fold)})
     files += [paths.preprocessed_case(root, case) / name for case in cases for name in PREPARED]
+    if any(SKELETON in needs_of(run.loss) for run in runs):
+        files += [paths.label_skeleton(root, case) for case in cases]
     files += [paths.folds(root), paths.baseline(root)]
     folders = {run: paths.run_folder(root, run) for run in runs}
     for folder in folders.values():

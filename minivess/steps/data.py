@@ -1,4 +1,4 @@
-"""The data steps: phantom, unpack, manifest, validate, accept, preprocess, folds."""
+"""The data steps: phantom, unpack, manifest, validate, accept, preprocess, folds, skeletons."""
 
 from __future__ import annotations
 
@@ -116,3 +116,17 @@ def folds(root: Path) -> None:
             f"fold {index}: {len(fold.train)} train, {len(fold.selection)} select the checkpoint, "
             f"{len(fold.validation)} are held out"
         )
+
+
+def skeletons(root: Path) -> None:
+    """Write the tubed skeletons of the labels of all cases but the locked ones."""
+    from minivess.data.manifest import read_manifest
+    from minivess.data.skeletons import write_label_skeleton
+
+    table = read_manifest(paths.manifest(root))
+    cases = table.filter(~table["locked"])["case"].to_list()
+    for case in cases:
+        erased, count = write_label_skeleton(paths.preprocessed_case(root, case))
+        if erased:
+            say(f"warning {case}: {erased} of {count} vessel components have no skeleton")
+    say(f"tubed skeletons of {len(cases)} labels")

@@ -14,7 +14,7 @@ from minivess import output, paths, provenance
 from minivess.config.schema import Experiment, PatchConfig
 from minivess.config.training import TrainingConfig
 from minivess.data.folds import Fold, Folds
-from minivess.data.preprocess import CASE, PreparedCase, open_case
+from minivess.data.preprocess import CASE, LABEL_SKELETON, PreparedCase, open_case
 from minivess.errors import MinivessError
 from minivess.inference.device import (
     Decision,
@@ -22,7 +22,8 @@ from minivess.inference.device import (
     choose_device,
     choose_precision,
 )
-from minivess.losses import build_loss
+from minivess.losses import build_loss, needs_of
+from minivess.losses.needs import SKELETON
 from minivess.losses.own import is_own, source_file
 from minivess.models import build_adapter
 from minivess.models.adapter import ModelAdapter
@@ -98,7 +99,8 @@ def plan_run(
     _check_key(experiment, key, folds)
     check_team(experiment.compute, team)
     fold = folds.folds[key.fold]
-    train, selection = _opened(root, fold.train), _opened(root, fold.selection)
+    needs = needs_of(key.loss)
+    train, selection = _opened(root, fold.train, SKELETON in needs), _opened(root, fold.selection)
     adapter = build_adapter(experiment.models[key.model], typical_spacing(train))
     device, device_decision = choose_device(experiment.compute, team.device_number)
     _, precision_decision = choose_precision(experiment.compute, device)
@@ -122,10 +124,9 @@ def plan_run(
         compute=experiment.compute,
         team=team,
         warm_start=None if begin is None else Path(begin.file),
+        needs=needs,
     )
-    parts = _determined_by(experiment, key, fold, precision_decision.value, root)
-    if begin is not None:
-        parts["warm_start"] = begin.sha256
+    parts = _determined_by(experiment, key, fold, precision_decision.value, root, begin)
     decided = (device_decision, precision_decision, choose_cpu_kernels(experiment.compute))
     return PlannedRun(
         key=key,
@@ -140,8 +141,8 @@ def plan_run(
     )
 
 
-def _opened(root: Path, cases: Sequence[str]) -> list[PreparedCase]:
-    return [open_case(paths.preprocessed_case(root, case)) for case in cases]
+def _opened(root: Path, cases: Sequence[str], with_skeleton: bool = False) -> list[PreparedCase]:
+    return [open_case(paths.preprocessed_case(root, case), with_skeleton) for case in cases]
 
 
 def _derived(adapter: ModelAdapter, begin: WarmStart | None) -> list[Decision]:
@@ -195,7 +196,12 @@ def _state_digest(experiment: Experiment, parts: dict[str, Any], precision: str)
 
 
 def _determined_by(
-    experiment: Experiment, key: RunKey, fold: Fold, precision: str, root: Path
+    experiment: Experiment,
+    key: RunKey,
+    fold: Fold,
+    precision: str,
+    root: Path,
+    begin: WarmStart | None,
 ) -> dict[str, Any]:
     """All that determines a run but the code; its config as digest."""
     cases = {
@@ -204,11 +210,18 @@ def _determined_by(
     }
     config_digest = provenance.json_sha256(_config(experiment, precision))
     parts = {"run": str(key), "config": config_digest, "cases": cases, "fold": vars(fold)}
+    if SKELETON in needs_of(key.loss):
+        parts["skeletons"] = {
+            case: provenance.file_sha256(paths.preprocessed_case(root, case) / LABEL_SKELETON)
+            for case in fold.train
+        }
     if is_own(key.loss):
         parts["loss_source"] = provenance.file_sha256(source_file(key.loss))
     weights = weights_sha256(experiment.models[key.model].weights)
     if weights is not None:
         parts["weights"] = weights
+    if begin is not None:
+        parts["warm_start"] = begin.sha256
     return parts
 
 

@@ -39,6 +39,7 @@ from minivess.training.distributed import (
 from minivess.training.optimisation import learning_rate, make_average, make_optimizer
 from minivess.training.progress import EpochRow, clock
 from minivess.training.selection import best_epoch, case_scores, is_over
+from minivess.training.targets import targets
 from minivess.training.warm_start import begin_with
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class TrainingTask:
     compute: ComputeConfig
     team: Team = ALONE
     warm_start: Path | None = None
+    # What the loss takes beside logits and label; with the skeleton, `train` was opened with it.
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -213,9 +216,12 @@ def _batch_loss(
         torch.autocast(device.type, dtype=precision, enabled=precision is not None),
     ):
         heads = task.adapter.heads(network(images))
-    heads, labels = [gathered(head, team) for head in heads], gathered(labels, team)
+    heads = [gathered(head, team) for head in heads]
+    label, needed = targets(task, gathered(labels, team), place)
     weighted = zip(head_weights(len(heads)), heads, strict=True)
-    return torch.stack([weight * task.loss(head, labels) for weight, head in weighted]).sum()
+    return torch.stack(
+        [weight * task.loss(head, label, **needed) for weight, head in weighted]
+    ).sum()
 
 
 def _finite(loss: float, task: TrainingTask, epoch: int) -> float:

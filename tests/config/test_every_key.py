@@ -64,6 +64,7 @@ from minivess.steps import ensembles as steps_ensembles
 from minivess.steps.evaluated import case_set
 from minivess.training.distributed import Team
 from minivess.training.run import PlannedRun, plan_run, write_run
+from minivess.training.targets import targets
 from minivess.training.trainer import (
     TrainingResult,
     TrainingTask,
@@ -757,10 +758,12 @@ def model_lora_alpha(lab: Lab) -> None:
 
 
 def loss_value(lab: Lab, **overrides: Any) -> float:
-    label = torch.zeros(1, 1, 16, 16, 8)
+    task = lab.task(**overrides)
+    label = torch.zeros(task.patches.batch_size, 1, 16, 16, 8)
     label[..., 3:12, 3:12, 1:7] = 1
     logits = torch.cat([1 - 2 * label, 1.7 * label - 1], dim=1)
-    return lab.task(**overrides).loss(logits, label).item()
+    label, needed = targets(task, label, (1, 0))
+    return task.loss(logits, label, **needed).item()
 
 
 def loss_skeleton_iterations(lab: Lab) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from loss_inputs import whole_loss
 
 from minivess.config.schema import LossConfig
 
@@ -94,13 +95,13 @@ def test_dice_ce_cldice_is_made_of_its_parts() -> None:
 
 
 def test_no_operation_lacks_a_deterministic_cuda_kernel() -> None:
-    from minivess.losses import LOSSES, build_loss
+    from minivess.losses import LOSSES
 
     # torch.use_deterministic_algorithms documents these as errors on CUDA.
     refused = ("NllLoss", "AvgPool3D", "AdaptiveAvgPool", "UpsampleTrilinear", "MaxUnpool")
     for name in LOSSES:
         logits, label = tensors(7)
-        loss = build_loss(name, LossConfig())(logits.requires_grad_(), label)
+        loss = whole_loss(name, LossConfig())(logits.requires_grad_(), label)
         todo, seen = [loss.grad_fn], set()
         while todo:
             node = todo.pop()

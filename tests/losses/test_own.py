@@ -10,7 +10,7 @@ import pytest
 from minivess.config.schema import Experiment
 from minivess.config.training import LossConfig
 from minivess.errors import MinivessError
-from minivess.losses import build_loss
+from minivess.losses import build_loss, needs_of
 from minivess.losses.own import check_named
 from minivess.workflow import check_uses
 
@@ -117,3 +117,68 @@ def test_a_file_is_taken_from_the_working_folder_alone(folder: Path) -> None:
     import json
 
     assert json.dumps([]) == "[]"
+
+
+NEEDY = """import torch
+NEEDS = {"Needy": ["skeleton", "spacing_um"], "Other": ("spacing_um",)}
+class Needy(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+    def forward(self, logits, label, skeleton, spacing_um):
+        assert skeleton.dtype == spacing_um.dtype == torch.float32
+        assert skeleton.shape == label.shape and spacing_um.shape == (len(label), 3)
+        missed = (1 - torch.softmax(logits, dim=1)[:, 1:]) * skeleton
+        off = torch.softmax(logits, dim=1)[:, 1:] * (1 - label)
+        return (missed.mean((1, 2, 3, 4)) * spacing_um.prod(1)).mean() + off.mean()
+def Other(config):
+    return lambda logits, label, spacing_um: (logits**2).mean() * spacing_um.mean()
+def Plain(config):
+    return lambda logits, label: (logits**2).mean()
+"""
+
+
+def test_a_loss_gets_what_its_file_asks_for(folder: Path) -> None:
+    import torch
+
+    (folder / "needy.py").write_text(NEEDY, encoding="utf-8")
+    found = {name: needs_of(f"needy.{name}") for name in ("Needy", "Other", "Plain")}
+    assert found == {"Needy": {"skeleton", "spacing_um"}, "Other": {"spacing_um"}, "Plain": set()}
+    for name in found:
+        check_named(f"needy.{name}")
+    build_loss("needy.Plain", LossConfig())
+    label = torch.zeros(1, 1, 2, 1, 1, dtype=torch.uint8)
+    label[:, :, 0] = 1
+    others = {"skeleton": label, "spacing_um": torch.tensor([[3.0, 2.0, 1.0]])}
+    needy = build_loss("needy.Needy", LossConfig())
+    # Missed: 1/2 of one of two voxels, times 6 um3; wrong: 1/2 of the other.
+    assert needy(torch.zeros(1, 2, 2, 1, 1), label, **others).item() == pytest.approx(1.5 + 0.25)
+    only = {"spacing_um": others["spacing_um"]}
+    assert build_loss("needy.Other", LossConfig())(torch.ones(1, 2, 2, 1, 1), label, **only) == 2
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ('{"Plain": ["skeletons"]}', "did you mean skeleton?"),
+        ('{"Plian": ["skeleton"]}', "did you mean Plain?"),
+        ('dict(Plain=["skeleton"])', 'write NEEDS = {"Plain": ["skeleton"]}'),
+        ('{"Plain": "skeleton"}', 'write NEEDS = {"Plain": ["skeleton"]}'),
+    ],
+)
+def test_needs_that_cannot_be_met_are_said_before_anything_runs(
+    folder: Path, needs: str, said: str
+) -> None:
+    text = NEEDY.replace(NEEDY.splitlines()[1], f"NEEDS = {needs}")
+    (folder / "needy.py").write_text(text, encoding="utf-8")
+    for check in (check_named, needs_of):
+        with pytest.raises(MinivessError, match=re.escape(said)) as caught:
+            check("needy.Plain")
+        assert caught.value.code == "MV-CONFIG-003"
+
+
+def test_needs_and_parameters_must_agree(folder: Path) -> None:
+    text = NEEDY.replace(NEEDY.splitlines()[1], 'NEEDS = {"Plain": ["skeleton"]}')
+    (folder / "needy.py").write_text(text, encoding="utf-8")
+    for name in ("Plain", "Other"):
+        with pytest.raises(MinivessError, match=r"TypeError.*argument.*(skeleton|spacing_um)"):
+            build_loss(f"needy.{name}", LossConfig())

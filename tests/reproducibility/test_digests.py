@@ -64,6 +64,16 @@ def test_the_volumes_of_ensembles_and_none_without_ensembles() -> None:
     assert not any("ensembles/" in name for name in names_without())
 
 
+def test_skeletons_where_a_loss_needs_them() -> None:
+    assert not any(name.endswith("label_skeleton.npy") for name in names())
+    runs = [*RUNS, RunKey("net", "dice_ce_skeleton_recall", 0, 0)]
+    files = declared_files(ROOT, [], runs, lambda fold: HELD_OUT[fold], EnsemblesConfig())
+    found = [path.as_posix() for path in files]
+    ours = [f"results/x/data/preprocessed/{case}/label_skeleton.npy" for case in "abc"]
+    assert [name for name in found if name.endswith("label_skeleton.npy")] == ours
+    assert found.index(ours[-1]) < found.index("results/x/folds.json")
+
+
 def test_averaged_weights_where_trainings_keep_them() -> None:
     keeping = TrainingConfig(swa_start=2, selection_metrics=("dice", "cldice"))
     for training, times in ((TrainingConfig(), 0), (keeping, 1)):

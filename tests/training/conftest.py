@@ -12,8 +12,9 @@ from minivess.data.folds import Folds, make_folds, write_folds
 from minivess.data.manifest import build_manifest
 from minivess.data.phantom import write_phantom
 from minivess.data.preprocess import open_case, preprocess_case
+from minivess.data.skeletons import write_label_skeleton
 from minivess.data.sources import list_cases
-from minivess.losses import build_loss
+from minivess.losses import build_loss, needs_of
 from minivess.models import build_adapter
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in manifest.to_dicts():
         folder = paths.preprocessed_case(root, row["case"])
         preprocess_case(row, experiment.data, experiment.preprocess, folder)
+        write_label_skeleton(folder)
     output.write_parquet(manifest, paths.manifest(root))
     write_folds(make_folds(manifest, experiment.folds), paths.folds(root))
     return root
@@ -94,11 +96,13 @@ def make_task(
 
     def make(seed: int = 0, **updates: Any) -> TrainingTask:
         experiment = make_experiment(**updates)
-        fold = folds.folds[0]
+        fold, needs = folds.folds[0], needs_of(experiment.losses[0])
+        on_skeletons = "skeleton" in needs
+        folders = [paths.preprocessed_case(root, case) for case in fold.train]
         return TrainingTask(
             adapter=build_adapter(experiment.models["dynunet"], (1.0, 1.0, 5.0)),
             loss=build_loss(experiment.losses[0], experiment.loss),
-            train=[open_case(paths.preprocessed_case(root, case)) for case in fold.train],
+            train=[open_case(folder, on_skeletons) for folder in folders],
             selection=[open_case(paths.preprocessed_case(root, case)) for case in fold.selection],
             seed=seed,
             fold=0,
@@ -106,6 +110,7 @@ def make_task(
             augment=experiment.augment,
             training=experiment.training,
             compute=experiment.compute,
+            needs=needs,
         )
 
     return make

@@ -177,6 +177,24 @@ def test_ensembles_need_the_runs_of_all_seeds_and_train_nothing_twice(copied: Wo
         assert f"ensembles of tiny {loss} fold 1" in text
 
 
+def test_a_loss_on_skeletons_adds_one_job_and_trains_no_other_loss_anew(copied: Workbench) -> None:
+    copied.write_config(losses=[*TINY["losses"], "dice_ce_skeleton_recall"])
+    assert copied.planned() == {"skeletons", "train", "predict", "evaluate"} | DOWNSTREAM
+    weights = "results/tiny/runs/tiny/dice_ce_skeleton_recall/seed0/fold0/weights.safetensors"
+    before = copied.digests()
+    text = copied.complete(weights)
+    assert text.count("tubed skeletons of the labels") == 1
+    assert "train tiny cbdice" not in text
+    added = {name for name in copied.digests() if name not in before}
+    made = {Path(name).name for name in added}
+    assert made == {"label_skeleton.npy", "weights.safetensors", "run.json", "history.parquet"}
+    assert sum(name.endswith("label_skeleton.npy") for name in added) == TINY["phantom"]["n_cases"]
+    assert copied.planned(weights) == set()
+    # The other losses' results are as they were.
+    after = copied.digests()
+    assert {name for name in before if after[name] != before[name]} <= {"config/experiment.yaml"}
+
+
 def test_editing_a_metric_only_evaluates_again(own_project: Workbench) -> None:
     edit(own_project.project / "minivess" / "metrics" / "surface.py")
     planned = own_project.planned()

@@ -139,6 +139,24 @@ checkpoint folds:
         "{MINIVESS} --log {log} data folds -e {EXPERIMENT}"
 
 
+rule skeletons:
+    input:
+        [paths.preprocessed_case(ROOT, case) / "label.npy" for case in PLAN.unlocked()],
+        paths.manifest(ROOT),
+    output:
+        [paths.label_skeleton(ROOT, case) for case in PLAN.unlocked()],
+    log:
+        paths.log(ROOT, "skeletons"),
+    resources:
+        **needs("skeletons"),
+    params:
+        code=step_digest("skeletons"),
+    message:
+        "tubed skeletons of the labels"
+    shell:
+        "{MINIVESS} --log {log} data skeletons -e {EXPERIMENT}"
+
+
 def held_out_cases(wildcards):
     """Preprocessed cases of all folds; the test cases are in none."""
     checkpoints.folds.get()

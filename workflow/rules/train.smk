@@ -1,3 +1,5 @@
+from minivess.losses import needs_of
+from minivess.losses.needs import SKELETON
 from minivess.losses.own import is_own, source_file
 from minivess.models.pretrained import weight_files
 from minivess.training.selection import training_code
@@ -51,9 +53,19 @@ def cases_of_fold(wildcards):
     return [file for case in (*fold.train, *fold.selection) for file in prepared(case)]
 
 
+def skeletons_of_fold(wildcards):
+    """Labels with their skeletons that a run trains on, where its loss needs them."""
+    if SKELETON not in needs_of(wildcards.loss):
+        return []
+    checkpoints.folds.get()
+    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    return [paths.label_skeleton(ROOT, case) for case in fold.train]
+
+
 rule train:
     input:
         cases_of_fold,
+        skeletons_of_fold,
         paths.folds(ROOT),
         lambda wildcards: paths.step_config(ROOT, f"train-{wildcards.model}"),
         published_weights,
