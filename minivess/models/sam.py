@@ -68,12 +68,13 @@ class SamAdapter(ModelAdapter):
     Exploratory. Transformers' SamModel sees each (x, y) slice by itself, as a grey photograph and
     without prompts: no context along z. PEFT's LoRA is in the encoder's attention (the fused
     projection to queries, keys and values, and that of the output); it and the mask decoder are
-    trained, all else is frozen. Slices are enlarged `upscale` times, since a token is 16 pixels, a
-    pixel of the mask is 4, and vessels are a few voxels wide. The encoder takes them at that size
-    and not at SAM's 1024 x 1024, which would be 16 times the work for a patch of 64 x 64 voxels:
-    its learned positions are interpolated, as SAMed's are, and with `upscale: 4` are as published
-    for slices of 256 x 256 voxels. Attention reaches over the whole slice of a patch. It takes
-    intensities of 0..1: set preprocess.normalisation to minmax.
+    trained, all else is frozen. SAMed, after which it is arranged, has LoRA on queries and values
+    alone and trains the default prompt too. Slices are enlarged `upscale` times, since a token is
+    16 pixels, a pixel of the mask is 4, and vessels are a few voxels wide. The encoder takes them
+    at that size and not at SAM's 1024 x 1024, which would be 16 times the work for a patch of 64 x
+    64 voxels: its learned positions are interpolated, as SAMed's are, and with `upscale: 4` are as
+    published for slices of 256 x 256 voxels. Attention reaches over the whole slice of a patch. It
+    takes intensities of 0..1: set preprocess.normalisation to minmax.
 
     Source: Kirillov et al. 2023, ICCV, arXiv:2304.02643; LoRA: Hu et al. 2022, arXiv:2106.09685; in
     SAM: Zhang and Liu 2023, SAMed, arXiv:2304.13785.
@@ -192,7 +193,7 @@ class SamAdapter(ModelAdapter):
 
     def reason(self) -> str:
         """See `ModelAdapter.reason`."""
-        return f"a SAM of size {self.config.encoder}, fine-tuned as keys of the network say"
+        return "from the keys encoder, upscale, lora_rank and lora_alpha of the network"
 
     def describe(self) -> dict[str, str]:
         """See `ModelAdapter.describe`; nothing of it follows from the spacing."""
