@@ -85,18 +85,40 @@ def train_ours(given: argparse.Namespace, place: Place) -> None:
     file = place.folder / f"{place.name}.yaml"
     output.write_text(yaml.safe_dump(config(given), sort_keys=False), file)
     command = [sys.executable, "-m", "minivess", "experiment", str(file), *given.keys]
+    _check_keys(file, given.keys)
     if status := subprocess.run(command, check=False).returncode:
         raise SystemExit(status)
 
 
+def _check_keys(file: Path, keys: list[str]) -> None:
+    """Keys choose the data; what both sides must have in common has options."""
+    from minivess.config.load import resolve
+    from minivess.flows.snakemake import request_without_lock
+
+    asked = request_without_lock(str(file), keys, "1")
+    own, theirs = resolve(str(file), asked.overrides), resolve(str(file))
+    same = ("patches", "models", "losses", "seeds", "training", "compute")
+    other = [name for name in same if getattr(own, name) != getattr(theirs, name)]
+    other += ["folds.n_folds"] * (own.folds.n_folds != theirs.folds.n_folds)
+    if other or asked.targets:
+        raise SystemExit(
+            f"{', '.join(other) or asked.targets}: both sides have to have the same; "
+            "--patch, --batch, --steps, --epochs, --filters, --folds, --profile set it for both"
+        )
+
+
 def prepare(given: argparse.Namespace, place: Place) -> None:
-    """Give nnU-Net the volumes and folds of this project's side."""
+    """Give nnU-Net the volumes and folds of this project's side, and nothing of an earlier run."""
+    import shutil
+
     import polars as pl
 
     from minivess.data.folds import read_folds
     from minivess.data.manifest import read_image
     from minivess.data.preprocess import open_case
 
+    for name in ("raw", "preprocessed", "results", "masks"):
+        shutil.rmtree(place.folder / name, ignore_errors=True)
     folds = read_folds(paths.folds(place.results)).folds
     used = {case for fold in folds for case in fold.validation}
     cases = []
@@ -194,15 +216,28 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
     what = (
         f"Each of {given.folds} folds: {given.epochs * given.steps} optimiser steps with "
         f"{given.batch} patches of {patch} voxels, a U-Net with {filters.replace(' x ', ', ')} "
-        f"filters, windows that overlap by half. This project with its defaults ({precision}), "
-        f"once with its default loss and once with nnU-Net's kind of loss; nnU-Net with its own "
-        f"trainer, loss, deep supervision, augmentation and resampling (float32), predicting "
-        f"{mirroring}. Cases that choose the weights are lost to this project's training; nnU-Net "
-        "trains on them and takes its last weights."
+        f"filters, windows that overlap by half. This project otherwise with its defaults "
+        f"({precision}), once with its default loss and once with nnU-Net's kind of loss; nnU-Net "
+        f"with its own trainer, loss, deep supervision, augmentation and resampling (float32), "
+        f"predicting {mirroring}. Cases that choose the weights are lost to this project's "
+        "training; nnU-Net trains on them and takes its last weights."
     )
     title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison`"
-    lines = [title, "", what, "", *_differences(cases), "", *_by_case(cases), ""]
+    lines = [title, "", what, "", _limits(place), "", *_differences(cases), ""]
+    lines += [*_by_case(cases), ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
+def _limits(place: Place) -> str:
+    """What the numbers do not show."""
+    network, patch = nnunet.planned(place.folder)
+    return (
+        f"Read with care: nnU-Net's own plan for these volumes, {network} with patches of "
+        f"{patch} voxels, is replaced by the network and patch above, and the 250,000 steps that "
+        "its learning rates are made for by these few. One training seed on each side; the "
+        "intervals are of the cases alone, p-values are not corrected. A difference that cannot be "
+        "told from none does not show that there is none."
+    )
 
 
 def _arms(cases: pl.DataFrame) -> list[tuple[str, str]]:
@@ -307,6 +342,7 @@ def main(arguments: list[str]) -> int:
     done = place.folder / "done.json"
     wanted = fingerprint(given, place)
     if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != wanted:
+        done.unlink(missing_ok=True)
         child(Path(__file__), "prepare", place.folder, arguments)
         for fold in range(given.folds):
             print(f"nnU-Net trains and predicts fold {fold}", flush=True)

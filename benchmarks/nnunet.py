@@ -85,6 +85,14 @@ def prepare(folder: Path, cases: Sequence[Case], splits: list[dict[str, list[str
     (home / "splits_final.json").write_text(json.dumps(splits), encoding="utf-8")
 
 
+def planned(folder: Path) -> tuple[str, str]:
+    """Return the network and the patch (x, y, z) that nnU-Net planned, in words."""
+    plan = _read(folder, "nnUNetPlans.json")["configurations"][CONFIGURATION]
+    filters = plan["architecture"]["arch_kwargs"]["features_per_stage"]
+    patch = " x ".join(str(voxels) for voxels in plan["patch_size"][::-1])
+    return f"a U-Net with {', '.join(str(one) for one in filters)} filters", patch
+
+
 def _read(folder: Path, name: str) -> Any:
     path = folder / "preprocessed" / DATASET / name
     return json.loads(path.read_text(encoding="utf-8"))

@@ -93,9 +93,10 @@ def plan_experiment(
     root = paths.experiment_folder(experiment.name)
     if main and os.environ.get(LOCK_VARIABLE) != str(root.resolve()):
         # Not the report, which Snakemake makes from inside the run that holds the lock.
+        held = root.resolve() in _HELD
         hold_lock(root)
-        if dry_run:
-            release_locks()
+        if dry_run and not held:
+            _HELD.pop(root.resolve()).close()
     if main:
         write_step_files(experiment, root / "config")
         if not dry_run:

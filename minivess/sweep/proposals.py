@@ -6,7 +6,9 @@ as one that was not.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,12 +18,15 @@ from minivess.config.sweep import Choices, Varied
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
 # Trials that are drawn at random before the estimator has a say: Optuna's own default.
 STARTUP = 10
-# Draws after which a space counts as exhausted, where each has been there before.
+# Draws after which the estimator has nothing new to say, where each has been there before.
 DRAWS = 64
+# Of a space that can be counted: as many points as are listed to find one that is left.
+MOST_POINTS = 100_000
 # Of proposed numbers: more would only be harder to read.
 DIGITS = 4
 
@@ -55,10 +60,11 @@ class Tried:
 
 
 def propose(search: Search, tried: Sequence[Tried]) -> dict[str, Any] | None:
-    """Values of the next trial; None where so many draws gave nothing that is new.
+    """Values of the next trial; None where nothing is left.
 
     The first trial is the experiment as it is, where the space holds it. What has been tried is
-    drawn again: the same training gives the same bytes. Failed trials count as tried.
+    drawn again: the same training gives the same bytes. Failed trials count as tried. Where the
+    estimator only repeats itself, which it does in small spaces, the next trial is a random one.
 
     Args:
         search: what is searched.
@@ -83,19 +89,72 @@ def propose(search: Search, tried: Sequence[Tried]) -> dict[str, Any] | None:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        known = [_frozen(search, one) for one in tried]
-        for draw in range(DRAWS):
-            seed = seeding.derive_seed(search.seed, "sweep", len(tried), draw) % 2**32
-            sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
-            study = optuna.create_study(direction=search.direction, sampler=sampler)
-            study.add_trials(known)
-            asked = study.ask({key: distribution(one) for key, one in search.space.items()})
-            values = {key: _value(search.space[key], asked.params[key]) for key in search.space}
-            if values not in [dict(one.values) for one in tried]:
-                return values
+        return _drawn(search, tried)
     finally:
         optuna.logging.set_verbosity(before)
-    return None
+
+
+def _drawn(search: Search, tried: Sequence[Tried]) -> dict[str, Any] | None:
+    from optuna.samplers import RandomSampler, TPESampler
+
+    known = [dict(one.values) for one in tried]
+    space = list(search.space.values())
+    counted = math.prod(count_points(varied) for varied in space)
+    listed = counted <= MOST_POINTS
+    for draw in range(DRAWS if listed else 2 * DRAWS):
+        seed = seeding.derive_seed(search.seed, "sweep", len(tried), draw) % 2**32
+        estimated = TPESampler(n_startup_trials=STARTUP, seed=seed)
+        sampler = estimated if draw < DRAWS else RandomSampler(seed=seed)
+        values = _asked(search, tried, sampler)
+        if values not in known:
+            return values
+    if not listed:
+        return None
+    every = [
+        dict(zip(search.space, values, strict=True))
+        for values in itertools.product(*(points(varied) for varied in space))
+    ]
+    left = [values for values in every if values not in known]
+    rng = seeding.generator(search.seed, "sweep", len(tried))
+    return left[int(rng.integers(len(left)))] if left else None
+
+
+def _asked(search: Search, tried: Sequence[Tried], sampler: BaseSampler) -> dict[str, Any]:
+    """What a sampler proposes after these trials."""
+    import optuna
+
+    study = optuna.create_study(direction=search.direction, sampler=sampler)
+    study.add_trials([_frozen(search, one) for one in tried])
+    asked = study.ask({key: distribution(one) for key, one in search.space.items()})
+    return {key: _value(search.space[key], asked.params[key]) for key in search.space}
+
+
+def count_points(varied: Varied) -> float:
+    """How many values a range or choices have; infinitely many between two numbers.
+
+    >>> from minivess.config.sweep import Range
+    >>> count_points(Range(low=1, high=8, integer=True)), count_points(Range(low=0.1, high=1))
+    (8, inf)
+    """
+    if isinstance(varied, Choices):
+        return len(varied.choices)
+    low, high = varied.ends()
+    step = varied.step or (1 if varied.integer else 0)
+    return math.inf if step == 0 else int((high - low) / step + 1e-9) + 1
+
+
+def points(varied: Varied) -> list[Any]:
+    """All values of choices, or of a range with steps, in their order.
+
+    >>> from minivess.config.sweep import Range
+    >>> points(Range(low=0.0, high=0.3, step=0.1))
+    [0.0, 0.1, 0.2, 0.3]
+    """
+    if isinstance(varied, Choices):
+        return [json.loads(_text(choice)) for choice in varied.choices]
+    low, step = varied.ends()[0], varied.step or 1
+    found = [low + number * step for number in range(int(count_points(varied)))]
+    return [_value(varied, one) for one in found]
 
 
 def distribution(varied: Varied) -> BaseDistribution:

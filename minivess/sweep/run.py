@@ -87,7 +87,7 @@ def run_sweep(name: str, arguments: Sequence[str], trials: int | None, cores: st
 
         done = tried_all(sweep.search, planned, objective, told)
     except SweepStopped as stopped:
-        say(f"the sweep was stopped; see {root / 'logs' / 'sweep'}. The same command goes on")
+        say(f"{stopped}; see {root / 'logs' / 'sweep'}. The same command goes on")
         return stopped.status
     best = best_trial(sweep, done)
     if best is not None:

@@ -40,7 +40,7 @@ class Sweep:
         experiment: that experiment, resolved, with those overrides.
         metric: metric of the selection cases that decides.
         search: what is proposed from.
-        folder: the folder of experiment files.
+        written: the experiment's file as it was read, with those overrides.
     """
 
     name: str
@@ -50,12 +50,11 @@ class Sweep:
     experiment: Experiment
     metric: str
     search: Search
-    folder: Path
+    written: Mapping[str, Any]
 
     def values(self, name: str, changed: Mapping[str, Any]) -> dict[str, Any]:
         """The experiment's file with overrides and changed keys, under another name."""
-        path = experiment_file(self.base, self.folder)
-        merged = with_overrides(read_yaml(path), self.overrides, str(path))
+        merged = dict(self.written)
         for key, value in changed.items():
             merged = merge(merged, placed(key, value))
         return {**merged, "name": name}
@@ -109,13 +108,28 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
         space[own] = varied
         for value in varied.ends():
             changed = merge(all_overrides, placed(own, value))
-            _check_one_arm(resolve(config.experiment, changed, projects), path)
+            _check_one_arm(_end(config.experiment, changed, base), path)
     direction: Direction = "minimize" if METRICS[metric].better == "lower" else "maximize"
     first = _own_values(space, config.experiment, all_overrides, projects)
     search = Search(space, direction, config.seed, first)
+    file = experiment_file(config.experiment, projects)
+    written = with_overrides(read_yaml(file), all_overrides, str(file))
     return Sweep(
-        path.stem, config, config.experiment, all_overrides, experiment, metric, search, projects
+        path.stem, config, config.experiment, all_overrides, experiment, metric, search, written
     )
+
+
+def _end(name: str, changed: Mapping[str, Any], base: Path) -> Experiment:
+    """The experiment at one end of a range, checked as when it is run.
+
+    What only contradicts other keys is left to the trials: with their values it may not.
+    """
+    try:
+        return resolve_checked({"experiment": name, **changed}, base)
+    except MinivessError as error:
+        if error.code != "MV-CONFIG-004":
+            raise
+    return resolve(name, changed, base / "configs" / "experiment")
 
 
 def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:

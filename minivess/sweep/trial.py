@@ -16,18 +16,29 @@ from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.losses.own import is_own, source_file
-from minivess.metrics import METRICS
 from minivess.models.pretrained import weight_files
 from minivess.statistics import tables
 from minivess.sweep.space import Sweep
 from minivess.tracking.address import tracking_uri
 from minivess.tracking.mlflow_log import tag_runs
-from minivess.training.selection import training_code
+from minivess.training.selection import best_epoch, training_code
 from minivess.training.warm_start import warm_start_file
 from minivess.workflow import Plan
 
 # Trainings end here: no held-out case is predicted, so none can decide.
 TARGET = "trained_runs"
+# What a trial's values can be the cause of. Whatever else fails would fail other trials as well.
+OF_VALUES = frozenset(
+    {
+        "MV-CONFIG-002",
+        "MV-CONFIG-004",
+        "MV-PATCH-001",
+        "MV-PATCH-002",
+        "MV-SYSTEM-006",
+        "MV-TRAIN-001",
+        "MV-TRAIN-003",
+    }
+)
 DATA_TARGET = "prepared_cases"
 SWEEP_TAG, TRIAL_TAG = "minivess.sweep", "minivess.trial"
 
@@ -39,7 +50,7 @@ class Trial:
     Attributes:
         number: from 0.
         values: what its config keys were.
-        runs: best value of the metric on the selection cases, by run; none of a failed trial.
+        runs: value of the metric on the selection cases, by run; none of a failed trial.
         error: code and text of what failed.
     """
 
@@ -57,9 +68,10 @@ class Trial:
 class SweepStopped(Exception):  # noqa: N818
     """Something failed that has nothing to do with the trial; the sweep can go on later."""
 
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(f"the sweep was stopped with status {status}")
+    def __init__(self, outcome: snakemake.Outcome) -> None:
+        self.status = outcome.status
+        texts = [failure["text"] for failure in outcome.failures]
+        super().__init__("\n".join([*texts, f"the sweep was stopped, status {outcome.status}"]))
 
 
 def sweep_name(sweep: Sweep) -> str:
@@ -98,7 +110,7 @@ def prepare_data(sweep: Sweep, cores: str) -> Plan:
     asked = snakemake.request(path, [DATA_TARGET], cores, False)
     outcome = snakemake.attempt(asked, log=paths.log(sweep_root(sweep), "sweep", "data"))
     if outcome.status != 0:
-        raise SweepStopped(outcome.status)
+        raise SweepStopped(outcome)
     return snakemake.planned(path, [])
 
 
@@ -199,7 +211,8 @@ def run_trial(
     tag_runs(tracking_uri(), name, {SWEEP_TAG: sweep.name, TRIAL_TAG: str(number)})
     histories = {run: paths.history(paths.run_folder(root, run)) for run in keys}
     if trial.error is None:
-        runs = {run: best_value(history, sweep.metric) for run, history in histories.items()}
+        kept = sweep.experiment.training.predicting_metric
+        runs = {run: reached(path, sweep.metric, kept) for run, path in histories.items()}
         trial = Trial(number, values, runs)
     record = {
         "trial": number,
@@ -221,7 +234,7 @@ def _trained(
     try:
         asked = snakemake.request(str(path), [TARGET], cores, False)
     except MinivessError as error:
-        if not error.code.startswith("MV-CONFIG-"):
+        if error.code not in OF_VALUES:
             raise
         return _failed(trial, error.code, str(error)), []
     plan = snakemake.planned(str(path), [])
@@ -230,23 +243,30 @@ def _trained(
     outcome = snakemake.attempt(asked, log=log)
     if outcome.status == 0:
         return trial, [str(run) for run in plan.runs()]
-    if outcome.failures and not snakemake.is_retryable(outcome):
+    if outcome.failures and {failure["code"] for failure in outcome.failures} <= OF_VALUES:
         first = outcome.failures[0]
         return _failed(trial, first["code"], first["text"]), []
     if outcome.failed_jobs and not outcome.failures:
         return _failed(trial, "killed", f"a job was killed (out of memory?); see {log}"), []
-    raise SweepStopped(outcome.status)
+    raise SweepStopped(outcome)
 
 
 def _failed(trial: Trial, code: str, text: str) -> Trial:
     return Trial(trial.number, trial.values, {}, {"code": code, "text": text})
 
 
-def best_value(history: Path, metric: str) -> float:
-    """Best mean over the selection cases that a training reached, at the epoch that is kept.
+def reached(history: Path, metric: str, kept: str) -> float:
+    """Mean of a metric over the selection cases with the weights that predict.
 
     Only this is read: rows of a history are of training patches and selection cases.
+
+    Args:
+        history: of a run.
+        metric: what decides the sweep.
+        kept: the selection metric whose best epoch's weights predict.
     """
-    table = tables.read("history", history)
-    found = table.filter(name=f"selection/{metric}")["value"].to_list()
-    return float(min(found) if METRICS[metric].better == "lower" else max(found))
+    by_epoch: dict[int, dict[str, float]] = {}
+    for row in tables.read("history", history).iter_rows(named=True):
+        by_epoch.setdefault(row["epoch"], {"epoch": row["epoch"]})[row["name"]] = row["value"]
+    epoch = best_epoch(list(by_epoch.values()), kept)
+    return by_epoch[epoch][f"selection/{metric}"]

@@ -42,6 +42,18 @@ def test_the_budget_reaches_this_projects_side(comparison: ModuleType, tmp_path:
     assert ours.losses == comparison.LOSSES
 
 
+def test_keys_that_only_one_side_would_get_are_refused(
+    comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    file = tmp_path / "comparison_phantom.yaml"
+    file.write_text(yaml.safe_dump(comparison.config(comparison.parsed([]))), encoding="utf-8")
+    comparison._check_keys(file, ["phantom.n_cases=4", "folds.folds_seed=1"])
+    for key in ("epochs=7", "seeds=[0,1]", "folds.n_folds=3", "models.dynunet.filters=[4,8,8]"):
+        with pytest.raises(SystemExit, match="both sides"):
+            comparison._check_keys(file, [key])
+
+
 def test_another_budget_or_other_folds_make_new_masks(
     comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,24 @@ def test_what_was_tried_is_not_proposed_again_until_nothing_is_left() -> None:
     assert len({str(trial.values) for trial in trials}) == 4
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"a": Choices(choices=(1, 2, 3, 4)), "b": Choices(choices=("v", "w", "x", "y", "z"))},
+        {"a": Range(low=1, high=20, integer=True)},
+        {"a": Range(low=0.0, high=0.9, step=0.1), "b": Choices(choices=(True, False))},
+    ],
+)
+def test_a_space_that_can_be_counted_is_tried_to_its_end(space: dict[str, Any]) -> None:
+    trials = tried_all(
+        Search(space, "maximize", 0),
+        30,
+        lambda number, values: Trial(number, values, {"a": float(number % 5)}),
+        lambda trials: None,
+    )
+    assert len(trials) == len({str(trial.values) for trial in trials}) == 20
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     low=st.floats(1e-6, 1.0),

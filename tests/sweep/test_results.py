@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,15 @@ from minivess.sweep.results import (
 from minivess.sweep.trial import (
     SweepStopped,
     Trial,
-    best_value,
     link_files,
+    reached,
     read_trial,
     run_trial,
     shared_files,
     sweep_root,
     write_experiment,
 )
-from minivess.workflow import Plan
+from minivess.workflow import Plan, hold_lock, release_locks
 
 FAILED = {"code": "MV-TRAIN-001", "text": "the loss is no longer finite"}
 RUNS = ("tiny/dice_ce/seed0/fold0", "tiny/dice_ce/seed0/fold1")
@@ -110,6 +112,7 @@ def test_the_value_is_of_the_selection_cases_alone(tmp_path: Path) -> None:
     values: dict[str, list[float]] = {
         "selection/dice": [0.5, 0.8, 0.7],
         "selection/masd_um": [3.0, 2.0, 2.5],
+        "selection/cldice": [0.5, 0.6, 0.9],
         "train/loss": [0.9, 0.95, 0.99],
     }
     rows: list[dict[str, object]] = [
@@ -119,8 +122,9 @@ def test_the_value_is_of_the_selection_cases_alone(tmp_path: Path) -> None:
     ]
     path = tmp_path / "history.parquet"
     output.write_parquet(tables.from_rows("history", rows), path)
-    assert best_value(path, "dice") == 0.8
-    assert best_value(path, "masd_um") == 2.0
+    assert reached(path, "dice", "dice") == 0.8
+    assert reached(path, "masd_um", "masd_um") == 2.0
+    assert reached(path, "dice", "cldice") == 0.7, "with the weights that are kept"
 
 
 def data_of(make: Make, **keys: Any) -> tuple[Any, Plan]:
@@ -189,6 +193,9 @@ OUTCOMES = [
     (snakemake.Outcome(1, (), 1), "killed"),
     (snakemake.Outcome(4, ({"code": "MV-SYSTEM-002", "status": 4, "text": "full"},), 1), None),
     (snakemake.Outcome(1, (), 0), None),
+    # Of the machine: other trials would fail as well.
+    (snakemake.Outcome(5, ({"code": "MV-SYSTEM-005", "status": 5, "text": "small"},), 1), None),
+    (snakemake.Outcome(9, ({"code": "MV-INTERNAL-001", "status": 9, "text": "bug"},), 1), None),
 ]
 
 
@@ -203,11 +210,28 @@ def test_what_fails_a_trial_and_what_stops_the_sweep(
         with pytest.raises(SweepStopped) as caught:
             run_trial(sweep, 0, values, data, "1")
         assert caught.value.status == outcome.status
+        assert all(failure["text"] in str(caught.value) for failure in outcome.failures)
         assert read_trial(sweep, 0, values, data) is None
     else:
         error = run_trial(sweep, 0, values, data, "1").error
         assert error is not None
         assert error["code"] == code
+
+
+def test_planning_a_trial_does_not_unlock_the_sweep(make: Make) -> None:
+    sweep = make()
+    hold_lock(paths.trial_record(sweep_root(sweep), 0).parent)
+    try:
+        path = write_experiment(sweep, "rates-trial-000", {})
+        snakemake.request(str(path), ["trained_runs"], "1", False)
+        code = "import pathlib; from minivess.workflow import hold_lock; "
+        code += f"hold_lock(pathlib.Path({str(paths.trial_record(sweep_root(sweep), 0).parent)!r}))"
+        command = [sys.executable, "-c", code]
+        other = subprocess.run(command, check=False, capture_output=True, text=True)
+    finally:
+        release_locks()
+    assert other.returncode != 0
+    assert "MV-STATE-004" in other.stderr
 
 
 def test_trials_of_another_space_are_not_taken_for_these(make: Make) -> None:

@@ -156,3 +156,16 @@ def test_arguments_are_stronger_than_the_file(make: Make) -> None:
     with pytest.raises(MinivessError, match="results") as caught:
         _loaded("rates.yaml", ["losses=[dice_ce]", "results"])
     assert caught.value.code == "MV-CONFIG-004"
+
+
+def test_a_loss_that_does_not_exist_is_noticed_before_anything_runs(make: Make) -> None:
+    with pytest.raises(MinivessError, match="dice_cee") as caught:
+        make({"losses": {"choices": [["dice_ce"], ["dice_cee"]]}})
+    assert caught.value.code == "MV-CONFIG-003"
+
+
+def test_an_experiment_that_is_edited_meanwhile_does_not_change_the_trials(make: Make) -> None:
+    sweep = make()
+    before = sweep.values("x", {})
+    Path("tiny.yaml").write_text("losses: [cbdice]\n", encoding="utf-8")
+    assert sweep.values("x", {}) == before
