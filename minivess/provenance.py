@@ -70,9 +70,13 @@ def _recorded_state() -> dict[str, str]:
     return {"git_commit": commit, "git_dirty": "true" if dirty == "dirty" else "unknown"}
 
 
-def system_facts() -> dict[str, str]:
-    """Python, platform and the versions of what computes: they go to the log, never into tables."""
-    versions = {f"sys_{name}": metadata.version(name) for name in VERSIONED}
+def system_facts(libraries: tuple[str, ...] = ()) -> dict[str, str]:
+    """Python, platform and the versions of what computes: they go to the log, never into tables.
+
+    Args:
+        libraries: packages beside those that all runs have in common.
+    """
+    versions = {f"sys_{name}": metadata.version(name) for name in (*VERSIONED, *libraries)}
     return {
         "sys_python": platform.python_version(),
         "sys_platform": platform.platform(),

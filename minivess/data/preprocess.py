@@ -14,7 +14,7 @@ from minivess.config.schema import DataConfig, PreprocessConfig
 from minivess.data.geometry import Geometry
 from minivess.data.manifest import geometry_of, read_image, read_label
 from minivess.errors import MinivessError
-from minivess.types import Array, Float32Array, Shape, Spacing
+from minivess.types import Array, BoolArray, Float32Array, Shape, Spacing
 
 IMAGE, LABEL, FOREGROUND, CASE = "image.npy", "label.npy", "foreground.npy", "case.json"
 # Only where a loss needs it: see `minivess.data.skeletons`.
@@ -100,6 +100,7 @@ def preprocess_case(
     """
     image, how = normalise(read_image(row), config)
     label = read_label(row, data.vessel_labels)
+    _forget_other_skeleton(label, folder)
     for name, array in (
         (IMAGE, image),
         (LABEL, label.astype(np.uint8)),
@@ -126,6 +127,13 @@ def preprocess_case(
         },
         folder / CASE,
     )
+
+
+def _forget_other_skeleton(label: BoolArray, folder: Path) -> None:
+    """Remove the tubed skeleton of another label than this, which a training would take for it."""
+    skeleton = folder / LABEL_SKELETON
+    if skeleton.exists() and not np.array_equal(np.load(skeleton) > 0, label):
+        skeleton.unlink()
 
 
 def open_case(folder: Path, with_skeleton: bool = False) -> PreparedCase:

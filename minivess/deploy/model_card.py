@@ -137,10 +137,12 @@ def _uses(bundle: Bundle, facts: CardFacts) -> str:
         limits.append("It was trained on synthetic volumes. How it does on real ones is unknown.")
     network = facts.record["network"]["config"]
     if network.get("weights") is not None:
-        terms = read_profile(network["architecture"])
+        name, terms = network["architecture"], read_profile(network["architecture"])
         limits.append(
-            f"Its training began with published weights. Their licence: {terms.licence}. "
-            f"They have seen: {', '.join(terms.trained_on) or 'nothing that is known'}."
+            f"Its training began with weights from a file that was given as those of {name}. The "
+            f"published weights of {name} have the licence {terms.licence}, and have seen "
+            f"{', '.join(terms.trained_on) or 'nothing that is known'}. Whether the file was one "
+            "of theirs was not checked: who gives this network away has to know."
         )
     return (
         "## Intended use\n\n"

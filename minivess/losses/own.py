@@ -93,8 +93,13 @@ def declared_needs(name: str) -> frozenset[str]:
     body = _body(name)
     declared: dict[str, Any] = {}
     for node in body:
-        if isinstance(node, ast.Assign) and "NEEDS" in map(ast.unparse, node.targets):
-            declared = _written_out(name, node.value)
+        if not any(isinstance(n, ast.Name) and n.id == "NEEDS" for n in ast.walk(node)):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        whole = [ast.unparse(target) for target in targets] == ["NEEDS"]
+        value = getattr(node, "value", None)
+        declared = _written_out(name, value if whole and value is not None else node)
     entries = [entry for needs in declared.values() for entry in needs]
     for kind, names, known in (("loss", declared, _defined(body)), ("need", entries, KNOWN)):
         for unknown in (entry for entry in names if entry not in known):
@@ -107,10 +112,10 @@ def declared_needs(name: str) -> frozenset[str]:
     return frozenset(declared.get(name.rpartition(".")[2], ()))
 
 
-def _written_out(name: str, node: ast.expr) -> dict[str, Any]:
+def _written_out(name: str, node: ast.expr | ast.stmt) -> dict[str, Any]:
     try:
         found = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         found = None
     if isinstance(found, dict) and all(isinstance(n, list | tuple) for n in found.values()):
         return found
@@ -118,8 +123,8 @@ def _written_out(name: str, node: ast.expr) -> dict[str, Any]:
         "MV-CONFIG-003",
         what="NEEDS cannot be read",
         where=str(source_file(name)),
-        found=ast.unparse(node),
-        expected="names of losses with lists of names, written out",
+        found=ast.unparse(node).splitlines()[0],
+        expected="a dictionary of names of losses with lists of names, written out in one place",
         fix=f'write NEEDS = {{"{name.rpartition(".")[2]}": ["{SKELETON}"]}}',
     )
 

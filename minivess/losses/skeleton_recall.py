@@ -47,7 +47,8 @@ def skeleton_recall(config: LossConfig) -> Loss:
     Source: Kirchhoff et al. 2024, arXiv:2404.03010. It is blind to whatever is predicted off the
     skeleton; the paper adds it to Dice and cross-entropy, as `dice_ce_skeleton_recall` does. The
     authors' code returns it without the 1. The step `skeletons` makes the tubed skeletons, once,
-    and the augmentation moves them with the label.
+    and the augmentation moves them with the label. A component that scikit-image erases, some
+    straight ones, has no tube and no term; the step's log counts them.
     """
     import torch
 

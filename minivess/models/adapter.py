@@ -37,6 +37,8 @@ class ModelAdapter(ABC):
     published: ClassVar[Source | None] = None
     # Normalisation of the intensities that those were trained on.
     normalisation: ClassVar[str | None] = None
+    # Packages that compute the network, beside those that all trainings need.
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ModelConfig, spacing_um: Spacing) -> None:
         self.config = config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 # What trainers put around the weights, and before their names.
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")
+# Files of a folder as transformers and PEFT name them.
+CONFIG, WHOLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,9 @@ def checked_folder(path: str | None, source: Source, where: str) -> Path:
     Raises:
         MinivessError: MV-MODEL-001.
     """
-    folder = None if path is None else Path(path)
-    if folder is not None and (folder / "config.json").is_file():
-        if any(folder.glob("*.safetensors")):
-            return folder
-        found = f"no .safetensors in {path}; pickles are not read"
-    else:
-        there = folder is not None and folder.is_dir()
-        found = f"no config.json in {path}" if there else f"there is no folder {path}"
-        found = "no folder is named" if path is None else found
+    found = "no folder is named" if path is None else _lacking(Path(path))
+    if path is not None and not found:
+        return Path(path)
     raise MinivessError(
         "MV-MODEL-001",
         what=f"{source.name} has no weights to start from",
@@ -102,8 +100,39 @@ def checked_folder(path: str | None, source: Source, where: str) -> Path:
     )
 
 
+def _lacking(folder: Path) -> str:
+    """What a folder of weights has not, or has too much; empty where all is well."""
+    if not (folder / CONFIG).is_file():
+        return f"no {CONFIG} in {folder}" if folder.is_dir() else f"there is no folder {folder}"
+    if (folder / ADAPTER).exists():
+        return f"{ADAPTER} in {folder}: an adapter, which would change the published weights"
+    if not (folder / WHOLE).is_file() and not (folder / INDEX).is_file():
+        return f"neither {WHOLE} nor {INDEX} in {folder}; pickles are not read"
+    missing = [file.name for file in weight_files(str(folder)) if not file.is_file()]
+    return f"{missing[0]}, which {INDEX} names, is not in {folder}" if missing else ""
+
+
+def _parts(folder: Path) -> list[str]:
+    """The files that an index names; no path leads out of the folder."""
+    try:
+        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({Path(name).name for name in named})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise MinivessError(
+            "MV-MODEL-002",
+            what="the list of the files of weights cannot be read",
+            where=str(folder / INDEX),
+            found=f"{type(error).__name__}: {error}",
+            expected="JSON with a mapping weight_map",
+            fix="download it again",
+        ) from error
+
+
 def weight_files(path: str) -> list[Path]:
     """The files that weights are read from: the one, or those of a folder.
+
+    Raises:
+        MinivessError: MV-MODEL-002 a folder's list of files cannot be read.
 
     >>> weight_files("weights/vesselFM_base.pt")[0].as_posix()
     'weights/vesselFM_base.pt'
@@ -111,8 +140,9 @@ def weight_files(path: str) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         return [folder]
-    names = ("config.json", "*.safetensors", "*.safetensors.index.json")
-    return sorted(file for name in names for file in folder.glob(name))
+    if (folder / WHOLE).is_file() or not (folder / INDEX).is_file():
+        return [folder / CONFIG, folder / WHOLE]
+    return [folder / CONFIG, folder / INDEX, *(folder / name for name in _parts(folder))]
 
 
 def weights_sha256(path: str | None) -> str | None:

@@ -82,6 +82,7 @@ class SamAdapter(ModelAdapter):
 
     published = SOURCE
     normalisation = "minmax"
+    libraries = ("peft", "transformers")
     kept, alive = 1.6, 0.2
 
     @property

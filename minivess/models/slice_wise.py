@@ -199,7 +199,12 @@ def load_published(network: torch.nn.Module, folder: Path, source: Source) -> No
         text = f"{len(wrong)} tensors missing or unknown, first {wrong[0]}" if wrong else ""
         raise of_another_network(folder, source, text or "tensors of another shape")
     own, theirs = weights_of(network), weights_of(published)
-    taken = {name: theirs.get(name.replace(".base_layer.", "."), own[name]) for name in own}
+    plain = {name: name.replace(".base_layer.", ".") for name in own if ".lora_" not in name}
+    lacking = sorted(name for name in plain.values() if name not in theirs)
+    if lacking:
+        text = f"{len(lacking)} tensors missing, first {lacking[0]}"
+        raise of_another_network(folder, source, text)
+    taken = {name: theirs[plain[name]] if name in plain else own[name] for name in own}
     try:
         load_weights(network, taken, str(folder))
     except MinivessError as error:

@@ -101,7 +101,7 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
         say(f"{decision.name} = {decision.value} ({decision.reason})")
     run = paths.run_folder(root, key)
     machine = {d.name: d.value for d in plan.decisions if d.name.startswith("sys_")}
-    machine |= provenance.system_facts()
+    machine |= provenance.system_facts(plan.task.adapter.libraries)
     git = {f"minivess.{name}": value for name, value in provenance.git_state().items()}
     decisions = [vars(decision) for decision in plan.decisions]
     facts = {"params": machine, "tags": git, "decisions": decisions}

@@ -68,7 +68,8 @@ class PlannedRun:
     @property
     def state_key(self) -> str:
         """Name of the checkpoint folder: digests of the run, our code and the libraries."""
-        versions = [metadata.version(name) for name in COMPUTING]
+        names = (*COMPUTING, *self.task.adapter.libraries)
+        versions = [metadata.version(name) for name in names]
         code = provenance.json_sha256([training_code(self.task.training), versions])
         return f"{self.state_digest[:16]}-{code[:16]}"
 

@@ -13,6 +13,7 @@ from minivess.config.schema import DataConfig, PreprocessConfig
 from minivess.data.geometry import Geometry, same_grid
 from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL, normalise, open_case
 from minivess.data.preprocess import preprocess_case as run_preprocess
+from minivess.data.skeletons import write_label_skeleton
 from minivess.data.volume import write_volume
 from minivess.errors import MinivessError
 
@@ -222,3 +223,22 @@ def test_another_mapping_of_the_labels_is_another_case(tmp_path: Path) -> None:
         records.append((tmp_path / "prepared" / "case.json").read_text(encoding="utf-8"))
     assert records[0] == records[2] != records[1]
     assert set(json.loads(records[0])["prepared_sha256"]) == {"image.npy", "label.npy"}
+
+
+def test_another_label_takes_the_old_skeleton_away(tmp_path: Path, image: Array) -> None:
+    folder = tmp_path / "prepared"
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label[:, 2:5, 1:4] = 1
+
+    def prepare(voxels: Array) -> None:
+        row = make_row(tmp_path, image, voxels)
+        run_preprocess(row, DataConfig(), PreprocessConfig(), folder)
+
+    prepare(label)
+    write_label_skeleton(folder)
+    prepare(label)
+    assert open_case(folder, with_skeleton=True).label.max() == 2
+    label[:, 6, 2] = 1
+    prepare(label)
+    with pytest.raises(MinivessError, match="incomplete"):
+        open_case(folder, with_skeleton=True)

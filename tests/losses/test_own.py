@@ -176,6 +176,24 @@ def test_needs_that_cannot_be_met_are_said_before_anything_runs(
         assert caught.value.code == "MV-CONFIG-003"
 
 
+def test_needs_may_have_a_type(folder: Path) -> None:
+    given = NEEDY.splitlines()[1].removeprefix("NEEDS")
+    text = NEEDY.replace(NEEDY.splitlines()[1], f"NEEDS: dict[str, list[str]]{given}")
+    (folder / "needy.py").write_text(text, encoding="utf-8")
+    assert needs_of("needy.Needy") == {"skeleton", "spacing_um"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['NEEDS["Plain"] = ["skeleton"]', 'NEEDS |= {"Plain": ["skeleton"]}', "NEEDS = {[]: []}"],
+)
+def test_needs_that_are_put_together_are_refused(folder: Path, line: str) -> None:
+    (folder / "needy.py").write_text(f"{NEEDY}\n{line}\n", encoding="utf-8")
+    with pytest.raises(MinivessError, match="NEEDS cannot be read") as caught:
+        needs_of("needy.Plain")
+    assert caught.value.code == "MV-CONFIG-003"
+
+
 def test_needs_and_parameters_must_agree(folder: Path) -> None:
     text = NEEDY.replace(NEEDY.splitlines()[1], 'NEEDS = {"Plain": ["skeleton"]}')
     (folder / "needy.py").write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from forked import forked
 from tiny_random_sam import tiny_random_sam, write_tiny_random_sam
 
+from minivess import provenance
 from minivess.config.models import ModelConfig
 from minivess.errors import MinivessError
 from minivess.models import build_adapter, sam
@@ -290,6 +292,44 @@ def test_the_published_folders_are_told_apart(folder: Path, tmp_path: Path) -> N
         text = json.dumps({"model_type": "sam", "vision_config": numbers})
         (tmp_path / "config.json").write_text(text, encoding="utf-8")
         check_size(tmp_path, name, "models.a")
+
+
+def test_an_adapter_beside_the_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    """transformers would add it to them, without a word."""
+    same = copied(folder, tmp_path / "same", lambda tensors: None)
+    SamAdapter.check(adapter(same).config, "models.a")
+    (same / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MinivessError, match=r"adapter_config\.json") as caught:
+        SamAdapter.check(adapter(same).config, "models.a")
+    assert caught.value.code == "MV-MODEL-001"
+
+
+def test_weights_in_parts_are_those_that_the_index_names(folder: Path, tmp_path: Path) -> None:
+    parts = copied(folder, tmp_path / "parts", lambda tensors: None)
+    (parts / "model.safetensors").rename(parts / "part-1.safetensors")
+    (parts / "other.safetensors").write_bytes(b"")
+    config = adapter(parts).config
+    with pytest.raises(MinivessError, match="neither"):
+        SamAdapter.check(config, "models.a")
+    index = parts / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "part-1.safetensors"}}), encoding="utf-8")
+    SamAdapter.check(config, "models.a")
+    names = [file.name for file in weight_files(str(parts))]
+    assert names == ["config.json", index.name, "part-1.safetensors"]
+    index.write_text(json.dumps({"weight_map": {"a": "part-2.safetensors"}}), encoding="utf-8")
+    with pytest.raises(MinivessError, match="part-2") as caught:
+        SamAdapter.check(config, "models.a")
+    assert caught.value.code == "MV-MODEL-001"
+    index.write_text("[]", encoding="utf-8")
+    with pytest.raises(MinivessError) as caught:
+        SamAdapter.check(config, "models.a")
+    assert caught.value.code == "MV-MODEL-002"
+
+
+def test_the_libraries_behind_it_are_part_of_a_run() -> None:
+    assert adapter().libraries == ("peft", "transformers")
+    facts = provenance.system_facts(adapter().libraries)
+    assert facts["sys_transformers"] == metadata.version("transformers")
 
 
 def test_another_content_is_another_digest(folder: Path, tmp_path: Path) -> None:
