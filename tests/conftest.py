@@ -22,7 +22,14 @@ def monai() -> None:
 
 
 # Those that run an experiment of their own, the longest first.
-LONGEST = ("test_data_to_service", "test_chaos", "test_verify", "test_locked", "test_deploy")
+LONGEST = (
+    "test_data_to_service",
+    "test_chaos",
+    "test_sweep",
+    "test_verify",
+    "test_locked",
+    "test_deploy",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

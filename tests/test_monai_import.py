@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 CODE = """
 import pkgutil, sys
@@ -38,4 +40,5 @@ import scipy.signal, skimage.morphology, nibabel
 
 
 def test_networks_and_losses_need_nothing_that_is_hidden() -> None:
-    subprocess.run([sys.executable, "-c", CODE], check=True)
+    found = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", CODE], check=True, env=os.environ | {"PYTHONPATH": found})

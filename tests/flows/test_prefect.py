@@ -275,7 +275,7 @@ def test_files_have_arrived_when_they_no_longer_change(
 def test_a_flow_outlives_the_server_and_is_shown_by_the_next_one(served: Prefect) -> None:
     """The last one here: afterwards the server is gone."""
     project, home = served.project, served.project.folder / server.HOME
-    project.made.unlink()
+    project.made.unlink(missing_ok=True)
     project.job_takes(8)
     process = project.start("flow", "run", "data", "--experiment", "small.yaml")
     sleeper_of(process)
