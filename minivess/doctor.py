@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 
 from minivess import machine, provenance
 from minivess.config.automatic import planned_patches
-from minivess.config.profiles import read_profile
+from minivess.config.profiles import ModelProfile
 from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 from minivess.forecast import Step
@@ -280,7 +280,7 @@ def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
         text = f"its published weights were trained on intensities by {adapter.normalisation}"
         fix = f"set preprocess.normalisation to {adapter.normalisation}"
         findings.append(Finding("look", where, f"{text}, these are by {used}", fix))
-    seen = read_profile(config.architecture).trained_on
+    seen = config.profile.trained_on if isinstance(config.profile, ModelProfile) else ()
     if experiment.data.source == "minivess" and "MiniVess" in seen:
         text = "its published weights have seen MiniVess: results are not those of unseen data"
         findings.append(Finding("look", where, text, "say so where you report them"))

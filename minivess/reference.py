@@ -84,7 +84,7 @@ def type_text(schema: Mapping[str, Any]) -> str:
     'whole number, at least 1'
     """
     if "anyOf" in schema:
-        return "; or ".join(type_text(option) for option in schema["anyOf"])
+        return "; or ".join(dict.fromkeys(type_text(option) for option in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
     if "$ref" in schema:

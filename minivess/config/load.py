@@ -16,7 +16,7 @@ from minivess.config.analysis import ANALYSES, resolve_plan
 from minivess.config.files import bad_values, read_yaml
 from minivess.config.keys import PRESETS, check_keys, sections_of, unknown_key
 from minivess.config.models import own_keys
-from minivess.config.profiles import PROFILES, resolve_profiles
+from minivess.config.profiles import PROFILES, budget_alone, is_automatic, resolve_profiles
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError, nearest
 
@@ -265,16 +265,27 @@ def step_values(experiment: Experiment) -> dict[str, dict[str, Any]]:
             values = merge(values, part)
         if step == "train":
             for model in experiment.models:
-                files[f"train-{model}"] = {**values, "models": {model: dump["models"][model]}}
+                own = budget_alone(dump["models"][model], is_automatic(dump["patches"]))
+                files[f"train-{model}"] = {**values, "models": {model: own}}
         elif step == "figure":
             for figure, look in dump["figures"].items():
                 files[f"figure-{figure}"] = {**values, "figures": {figure: look}}
         elif step == "external":
             for other, data in dump["external"].items():
                 files[f"external-{other}"] = {**values, "external": {other: data}}
+        elif step == "deploy":
+            files[step] = {**values, **_terms(dump["models"])}
         else:
             files[step] = values
     return files
+
+
+def _terms(models: Mapping[str, Any]) -> dict[str, Any]:
+    """The profiles of the networks that start from weights: model cards say what is in them."""
+    begun = {name: keys for name, keys in models.items() if keys.get("weights") is not None}
+    kept = ("architecture", "profile")
+    terms = {name: {key: keys[key] for key in kept} for name, keys in begun.items()}
+    return {"models": terms} if terms else {}
 
 
 def write_step_files(experiment: Experiment, folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from minivess.config.profiles import ModelProfile
+from minivess.config.profiles import Budget, ModelProfile
 from minivess.config.section import Count, Name, Section
 from minivess.errors import nearest
 
@@ -65,10 +65,12 @@ class ModelConfig(Section):
     lora_rank: Count = Field(4, description="rank of what LoRA adds to a matrix")
     lora_alpha: Count = Field(4, description="LoRA's matrices count alpha / rank")
 
-    profile: ModelProfile | None = Field(
+    # A training is given the budget alone.
+    profile: ModelProfile | Budget | None = Field(
         None,
-        description="budgets for what is `auto`: a file in `configs/model_profiles/` by its name, "
-        "or its path; none: that of the architecture",
+        description="budgets for what is `auto`, licence and data of the weights that it starts "
+        "from: a file in `configs/model_profiles/` by its name, or its path; none: that of the "
+        "architecture",
     )
 
     @model_validator(mode="before")

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from minivess.config.profiles import read_profile
+from minivess.config.profiles import ModelProfile
 from minivess.deploy.bundle import Bundle, BundleMetric
 from minivess.deploy.mlflow_model import signature_text
 from minivess.metrics import METRICS
@@ -34,6 +34,7 @@ class CardFacts:
         own_means: metric -> mean over the held-out cases of this network's fold.
         parity: what parity.json says.
         coverage: rows of the table coverage for its arm and seed.
+        terms: profile of a network that started from weights.
     """
 
     meaning: str
@@ -45,6 +46,7 @@ class CardFacts:
     own_means: Mapping[str, float]
     parity: Mapping[str, Any]
     coverage: Sequence[Mapping[str, Any]]
+    terms: ModelProfile | None = None
 
 
 def model_card(bundle: Bundle, facts: CardFacts) -> str:
@@ -135,14 +137,14 @@ def _uses(bundle: Bundle, facts: CardFacts) -> str:
     ]
     if facts.source == "phantom":
         limits.append("It was trained on synthetic volumes. How it does on real ones is unknown.")
-    network = facts.record["network"]["config"]
-    if network.get("weights") is not None:
-        name, terms = network["architecture"], read_profile(network["architecture"])
+    terms = facts.terms
+    if terms is not None:
         limits.append(
-            f"Its training began with weights from a file that was given as those of {name}. The "
-            f"published weights of {name} have the licence {terms.licence}, and have seen "
-            f"{', '.join(terms.trained_on) or 'nothing that is known'}. Whether the file was one "
-            "of theirs was not checked: who gives this network away has to know."
+            "Its training began with weights from a file, given as weights of "
+            f"{terms.architecture}. As the network's profile states, their licence is "
+            f"{terms.licence}, and they have seen "
+            f"{', '.join(terms.trained_on) or 'nothing that is known'}. Whether that is true of "
+            "the file was not checked: who gives this network away has to know."
         )
     return (
         "## Intended use\n\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivess import output, paths, provenance
 
 if TYPE_CHECKING:
+    from minivess.config.profiles import ModelProfile
     from minivess.config.schema import Experiment
     from minivess.deploy.bundle import Bundle
     from minivess.deploy.champions import Winner
@@ -85,7 +87,22 @@ def _facts(root: Path, winner: Winner, kind: str, config: Experiment) -> CardFac
         own_means=dict(means.select("metric", "mean").iter_rows()),
         parity=output.read_json(paths.bundle_parity(paths.bundle(root, kind))),
         coverage=coverage.to_dicts(),
+        terms=terms_of(record, config),
     )
+
+
+def terms_of(record: Mapping[str, Any], config: Experiment) -> ModelProfile | None:
+    """The profile of a network that started from weights; None of one that did not.
+
+    Args:
+        record: what run.json says.
+        config: of the step.
+    """
+    if record["network"]["config"].get("weights") is None:
+        return None
+    profile: Any = config.models[record["model"]].profile
+    terms: ModelProfile = profile
+    return terms
 
 
 def _case(row: dict[str, Any], role: str) -> tuple[str, str, list[float], list[int], str]:

@@ -88,7 +88,7 @@ def choose_patches(
         devices: that share a batch.
     """
     profile = adapter.config.profile
-    if profile is None:  # nothing is auto
+    if profile is None or "auto" not in (keys.patch_size, keys.batch_size):
         return PatchConfig.model_validate(keys.model_dump()), ()
     batch = profile.batch_size if keys.batch_size == "auto" else keys.batch_size
     batch = max(devices, batch // devices * devices)
