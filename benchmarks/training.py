@@ -57,8 +57,8 @@ def our_task(given: argparse.Namespace, side: str, folder: Path) -> Any:
     """Return what this trainer trains."""
     import numpy as np
 
+    from minivess.config.augment import AugmentConfig
     from minivess.config.schema import (
-        AugmentConfig,
         ComputeConfig,
         LossConfig,
         PatchConfig,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from minivess.config.augment import AugmentConfig
 from minivess.config.calibration import CalibrationConfig, ConformalConfig
 from minivess.config.deploy import DeployConfig
 from minivess.config.ensembles import EnsemblesConfig, ensemble_model
@@ -143,21 +144,6 @@ class PatchConfig(PatchKeys):
 
     patch_size: tuple[Count, Count, Count] = (64, 64, 16)
     batch_size: Count = 2
-
-
-class AugmentConfig(Section):
-    """Augmentation of the training patches, through TorchIO."""
-
-    flip_probability: Probability = Field(0.5, description="of a flip, for each axis")
-    affine_probability: Probability = Field(0.3, description="of an in-plane rotation and zoom")
-    rotation_degrees: float = Field(
-        20.0, ge=0, le=180, description="largest rotation about the optical axis"
-    )
-    zoom: float = Field(0.1, ge=0, lt=0.9, description="largest in-plane zoom in or out")
-    noise_probability: Probability = Field(0.2, description="of additive Gaussian noise")
-    noise_std: float = Field(0.2, ge=0, description="largest standard deviation of that noise")
-    gamma_probability: Probability = Field(0.2, description="of a gamma correction")
-    gamma_log_range: float = Field(0.3, ge=0, description="largest |log gamma|")
 
 
 class ComputeConfig(Section):

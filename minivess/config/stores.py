@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hydra_zen import ZenStore, builds
 
-from minivess.config import calibration, deploy, ensembles, models, schema, training
+from minivess.config import augment, calibration, deploy, ensembles, models, schema, training
 from minivess.config.section import Section
 
 DEFAULT = "default"
@@ -20,7 +20,7 @@ SECTIONS: dict[str, type[Section]] = {
     "preprocess": schema.PreprocessConfig,
     "folds": schema.FoldsConfig,
     "patches": schema.PatchKeys,
-    "augment": schema.AugmentConfig,
+    "augment": augment.AugmentConfig,
     "model": models.ModelConfig,
     "loss": training.LossConfig,
     "training": training.TrainingConfig,
@@ -63,13 +63,17 @@ store(
     name="cpu",
 )
 store(_network(filters=(8, 16, 32)), group="model", name="dynunet_small")
-store(schema.AugmentConfig, affine_probability=0.0, group="augment", name="light")
+store(augment.AugmentConfig, affine_probability=0.0, group="augment", name="light")
 store(
-    schema.AugmentConfig,
+    augment.AugmentConfig,
     flip_probability=0.0,
     affine_probability=0.0,
-    noise_probability=0.0,
+    blur_probability=0.0,
+    low_resolution_probability=0.0,
+    brightness_probability=0.0,
+    contrast_probability=0.0,
     gamma_probability=0.0,
+    noise_probability=0.0,
     group="augment",
     name="none",
 )

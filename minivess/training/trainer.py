@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivess.config.schema import AugmentConfig, ComputeConfig, PatchConfig
+from minivess.config.augment import AugmentConfig
+from minivess.config.schema import ComputeConfig, PatchConfig
 from minivess.config.training import TrainingConfig
 from minivess.data.augment import training_patch
 from minivess.data.patches import check_coarsest, check_patch_size

@@ -606,10 +606,12 @@ def augment_zoom(lab: Lab) -> None:
     geometry_changes(lab, "zoom", 0.5)
 
 
-def intensity_changes(lab: Lab, probability: str, strength: str) -> None:
-    """Neither probability 0 nor strength 0 touches a patch; both above 0 change its intensities."""
+def intensity_changes(
+    lab: Lab, probability: str, strength: str, none: float = 0, some: float = 2
+) -> None:
+    """Neither probability 0 nor no strength touches a patch; with both its intensities change."""
     untouched, label = lab.patch()
-    for chance, amount, changed in ((0, 2, False), (1, 0, False), (1, 2, True)):
+    for chance, amount, changed in ((0, some, False), (1, none, False), (1, some, True)):
         image, same_label = lab.patch(**{probability: chance, strength: amount})
         assert np.allclose(image, untouched, atol=1e-6) is not changed
         assert np.array_equal(label, same_label)
@@ -621,6 +623,35 @@ def augment_noise(lab: Lab) -> None:
 
 def augment_gamma(lab: Lab) -> None:
     intensity_changes(lab, "gamma_probability", "gamma_log_range")
+
+
+def augment_blur(lab: Lab) -> None:
+    intensity_changes(lab, "blur_probability", "blur_sigma_um")
+
+
+def augment_low_resolution(lab: Lab) -> None:
+    intensity_changes(lab, "low_resolution_probability", "low_resolution_factor", none=1)
+
+
+def augment_brightness(lab: Lab) -> None:
+    intensity_changes(lab, "brightness_probability", "brightness_range", some=0.5)
+
+
+def augment_contrast(lab: Lab) -> None:
+    intensity_changes(lab, "contrast_probability", "contrast_range", some=0.5)
+
+
+def augment_gamma_method(lab: Lab) -> None:
+    images = [
+        lab.patch(gamma_probability=1, gamma_log_range=1, **keys)[0]
+        for keys in (
+            {"gamma_method": "signed"},
+            {"gamma_method": "range"},
+            {"gamma_method": "range", "gamma_invert_probability": 1},
+        )
+    ]
+    for one, other in ((0, 1), (1, 2)):
+        assert not np.allclose(images[one], images[other], atol=1e-2)
 
 
 # models
@@ -1611,6 +1642,16 @@ CHECKS: dict[tuple[str, str], Callable[..., None]] = {
     ("augment", "affine_probability"): augment_affine_probability,
     ("augment", "rotation_degrees"): augment_rotation_degrees,
     ("augment", "zoom"): augment_zoom,
+    ("augment", "blur_probability"): augment_blur,
+    ("augment", "blur_sigma_um"): augment_blur,
+    ("augment", "low_resolution_probability"): augment_low_resolution,
+    ("augment", "low_resolution_factor"): augment_low_resolution,
+    ("augment", "brightness_probability"): augment_brightness,
+    ("augment", "brightness_range"): augment_brightness,
+    ("augment", "contrast_probability"): augment_contrast,
+    ("augment", "contrast_range"): augment_contrast,
+    ("augment", "gamma_method"): augment_gamma_method,
+    ("augment", "gamma_invert_probability"): augment_gamma_method,
     ("augment", "noise_probability"): augment_noise,
     ("augment", "noise_std"): augment_noise,
     ("augment", "gamma_probability"): augment_gamma,

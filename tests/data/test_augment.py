@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from minivess.config.schema import AugmentConfig, PatchConfig
+from minivess.config.augment import AugmentConfig
+from minivess.config.schema import PatchConfig
 from minivess.data.augment import affine_margin, training_patch
 from minivess.data.geometry import Geometry, diagonal_affine
 from minivess.data.patches import locate_patch, read_patch
 from minivess.data.preprocess import PreparedCase
+from minivess.seeding import torch_seeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +25,18 @@ NOTHING = AugmentConfig(
     flip_probability=0, affine_probability=0, noise_probability=0, gamma_probability=0
 )
 EVERYTHING = AugmentConfig(
-    flip_probability=0.5, affine_probability=1, noise_probability=1, gamma_probability=1
+    flip_probability=0.5,
+    affine_probability=1,
+    blur_probability=1,
+    low_resolution_probability=1,
+    brightness_probability=1,
+    contrast_probability=1,
+    gamma_probability=1,
+    gamma_method="range",
+    gamma_invert_probability=0.5,
+    noise_probability=1,
 )
+INTENSITY = EVERYTHING.model_copy(update={"flip_probability": 0.0, "affine_probability": 0.0})
 GEOMETRIC = AugmentConfig(
     flip_probability=0.5, affine_probability=1, noise_probability=0, gamma_probability=0
 )
@@ -184,6 +196,138 @@ def test_intensity_changes_leave_the_label_alone(cases: list[PreparedCase]) -> N
         assert not np.array_equal(image, still)
         np.testing.assert_array_equal(label, still_label)
         assert float((image - still).std()) < 2 * changes.noise_std
+
+
+def only(**changes: Any) -> AugmentConfig:
+    return NOTHING.model_copy(update=changes)
+
+
+def test_switched_off_transforms_draw_no_number(cases: list[PreparedCase]) -> None:
+    """Patches are what flips, gamma and noise alone make of them, one after the other."""
+    import torch
+    import torchio as tio
+
+    config = AugmentConfig(affine_probability=0, gamma_probability=0.6, noise_probability=0.6)
+    alone = tio.Compose(
+        [
+            tio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5),
+            tio.RandomGamma(log_gamma=(-0.3, 0.3), p=0.6),
+            tio.RandomNoise(std=(0.0, 0.2), p=0.6),
+        ]
+    )
+    for index in range(8):
+        image, label = training_patch(cases, PATCHES, NOTHING, KEY, index)
+        subject = tio.Subject(image=tio.ScalarImage(tensor=image), label=tio.LabelMap(tensor=label))
+        with torch_seeded(0, "augment", 0, 1, index):
+            expected = alone(subject)
+        image, label = training_patch(cases, PATCHES, config, KEY, index)
+        assert torch.equal(image, expected.image.data)
+        assert torch.equal(label, expected.label.data)
+
+
+def test_every_change_of_intensity_leaves_the_label_alone(cases: list[PreparedCase]) -> None:
+    """Each for itself and all together: the label's bytes, shape, type, no NaN, another image."""
+    import torch
+
+    names = ("blur", "low_resolution", "brightness", "contrast", "gamma", "noise")
+    settings = [only(**{f"{name}_probability": 1.0}) for name in names]
+    gamma = settings[names.index("gamma")]
+    for config in (*settings, INTENSITY):
+        for index in range(4):
+            image, label = training_patch(cases, PATCHES, config, KEY, index)
+            still, still_label = training_patch(cases, PATCHES, NOTHING, KEY, index)
+            assert torch.equal(label, still_label)
+            assert (image.dtype, image.shape) == (still.dtype, still.shape)
+            assert torch.isfinite(image).all()
+            # The images are 0 and 1: more contrast is clipped to that, gamma leaves it.
+            same = torch.equal(image, still)
+            assert not same or config in (only(contrast_probability=1.0), gamma)
+
+
+def test_a_constant_image_stays_finite_and_constant_without_noise(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "a")
+    for value in (0.0, -1.3, 4.0):
+        image = np.full(case.shape, value, dtype=np.float32)
+        flat = PreparedCase("a", "a", image, case.label, case.foreground, case.geometry)
+        config = INTENSITY.model_copy(update={"noise_probability": 0.0})
+        for index in range(4):
+            patch, _ = training_patch([flat], PATCHES, config, KEY, index)
+            values = patch.numpy()
+            assert np.isfinite(values).all()
+            assert np.ptp(values) < 1e-5
+            assert abs(values.mean() / (value or 1.0) - bool(value)) <= config.brightness_range
+
+
+def one_case(folder: Path, image: np.ndarray, spacing: Spacing) -> PreparedCase:
+    label = np.ones(image.shape, dtype=np.uint8)
+    geometry = Geometry(image.shape, diagonal_affine(spacing))
+    return PreparedCase("a", "a", image, label, np.arange(label.size), geometry)
+
+
+def test_the_blur_is_gaussian_in_the_plane_and_in_micrometres(tmp_path: Path) -> None:
+    spacing, size = (0.5, 1.0, 5.0), (41, 41, 3)
+    point = np.zeros(size, dtype=np.float32)
+    point[20, 20, 1] = 1.0
+    patches = PatchConfig(patch_size=size)
+    blurred = only(blur_probability=1.0, blur_sigma_um=2.0)
+    found = []
+    for index in range(24):
+        case = one_case(tmp_path, point, spacing)
+        image = training_patch([case], patches, blurred, KEY, index)[0][0].numpy()
+        assert not image[:, :, [0, 2]].any()
+        assert image.sum() == pytest.approx(1.0, abs=1e-5)
+        # Neighbours of a point's image have the ratio exp(-1 / (2 sigma^2)).
+        next_to_it = np.array([image[21, 20, 1], image[20, 21, 1]], dtype=float)
+        sigma = (-2 * np.log(np.maximum(next_to_it, 1e-30) / image[20, 20, 1])) ** -0.5
+        expected = ndimage.gaussian_filter(point, (*sigma, 0.0))
+        np.testing.assert_allclose(image, expected, atol=1e-5)
+        found.append(sigma * spacing[:2])
+    assert np.max(found) <= 2.0
+    assert np.max(found, axis=0) == pytest.approx((1.9, 1.9), abs=0.25)
+
+
+def test_factors_are_uniform_within_their_range(cases: list[PreparedCase]) -> None:
+    """Brightness and contrast found again from the images, which are 0 outside and 1 inside."""
+    brightness = only(brightness_probability=1.0, brightness_range=0.4)
+    contrast = only(contrast_probability=1.0, contrast_range=0.4)
+    factors: dict[str, list[float]] = {"brightness": [], "contrast": []}
+    for index in range(60):
+        still = training_patch(cases, PATCHES, NOTHING, KEY, index)[0].numpy()
+        bright = training_patch(cases, PATCHES, brightness, KEY, index)[0].numpy()
+        factor = float(bright.max())
+        np.testing.assert_allclose(bright, still * factor, rtol=1e-6)
+        factors["brightness"].append(factor)
+        clear = training_patch(cases, PATCHES, contrast, KEY, index)[0].numpy()
+        factor = float(np.ptp(clear))
+        if factor < 1:  # else it is clipped to the range there was
+            np.testing.assert_allclose(
+                clear, still.mean() + factor * (still - still.mean()), atol=1e-6
+            )
+            factors["contrast"].append(factor)
+        else:
+            np.testing.assert_array_equal(clear, still)
+    assert 15 <= len(factors["contrast"]) <= 45
+    for name, low, high in (("brightness", 0.6, 1.4), ("contrast", 0.6, 1.0)):
+        assert low <= min(factors[name]) < low + 0.1
+        assert high - 0.1 < max(factors[name]) <= high
+        assert np.mean(factors[name]) == pytest.approx((low + high) / 2, abs=0.1)
+
+
+def test_the_share_of_changed_patches_is_the_probability(cases: list[PreparedCase]) -> None:
+    for name in ("blur", "low_resolution", "brightness"):
+        config = only(**{f"{name}_probability": 0.25})
+        changed = 0
+        for index in range(80):
+            image, _ = training_patch(cases, PATCHES, config, KEY, index)
+            changed += not np.array_equal(
+                image, training_patch(cases, PATCHES, NOTHING, KEY, index)[0]
+            )
+        assert 10 <= changed <= 32, name
+
+
+def test_the_inverted_image_needs_the_method_range() -> None:
+    with pytest.raises(ValueError, match="needs gamma_method range"):
+        AugmentConfig(gamma_invert_probability=0.1)
 
 
 def test_rotations_bring_in_no_padding(tmp_path: Path) -> None:

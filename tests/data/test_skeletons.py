@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 from skimage.morphology import dilation, skeletonize
 
-from minivess.config.schema import AugmentConfig, PatchConfig
+from minivess.config.augment import AugmentConfig
+from minivess.config.schema import PatchConfig
 from minivess.data.augment import training_patch
 from minivess.data.geometry import Geometry, diagonal_affine
 from minivess.data.preprocess import LABEL_SKELETON, PreparedCase, open_case

@@ -232,7 +232,10 @@ def test_two_arms_that_train_to_the_end(
     experiment_of: Experiments, read_manuscript: Reader
 ) -> None:
     """The one pair is told in full, and so is that the last epoch was the best."""
-    root = experiment_of(best_epochs=(4, 12))
+    augment = {f"{name}_probability": 0.25 for name in ("blur", "low_resolution", "brightness")}
+    augment |= {"contrast_probability": 0.5, "gamma_probability": 0.4}
+    gamma = {"gamma_method": "range", "gamma_invert_probability": 0.25}
+    root = experiment_of(best_epochs=(4, 12), overrides={"augment": {**augment, **gamma}})
     text = (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
     table = pl.read_parquet(paths.table(root, "comparison"))
     [pair] = table.filter(pl.col("metric") == "dice").to_dicts()
@@ -241,7 +244,19 @@ def test_two_arms_that_train_to_the_end(
     assert f"Dice of {arms} was {difference} (" in section(text, "Abstract")
     assert f"), *p* {p_number(pair['p_adjusted'])}." in section(text, "Results")
     assert "In 2 of 4 runs the last epoch" in section(text, "Limits")
-    assert "The training seed was 0." in section(text, "Methods")
+    methods = section(text, "Methods")
+    assert "The training seed was 0." in methods
+    for change in (
+        "in-plane Gaussian blur of standard deviation up to 1 µm (probability 0.25)",
+        "in-plane sampling up to 2 times coarser, interpolated linearly (probability 0.25)",
+        "intensities times 1 ± 0.25 (probability 0.25)",
+        "contrast times 1 ± 0.25 about the patch's mean, within its range (probability 0.5)",
+        (
+            "of the patch scaled to its range, with its mean and standard deviation kept (probability "
+            "0.4, a share of 0.25 of them on the inverted image)"
+        ),
+    ):
+        assert change in methods
 
 
 def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reader) -> None:
