@@ -251,10 +251,8 @@ def test_two_arms_that_train_to_the_end(
         "in-plane sampling up to 2 times coarser, interpolated linearly (probability 0.25)",
         "intensities times 1 ± 0.25 (probability 0.25)",
         "contrast times 1 ± 0.25 about the patch's mean, within its range (probability 0.5)",
-        (
-            "of the patch scaled to its range, with its mean and standard deviation kept (probability "
-            "0.4, a share of 0.25 of them on the inverted image)"
-        ),
+        "of the patch scaled to its range, with its mean and standard deviation kept",
+        "(probability 0.4, a share of 0.25 of them on the inverted image)",
     ):
         assert change in methods
 
