@@ -63,6 +63,11 @@ def label_skeleton(root: Path, case: str) -> Path:
     return preprocessed_case(root, case) / "label_skeleton.npy"
 
 
+def skeletons_record(root: Path) -> Path:
+    """How many vessel components of each case have no tubed skeleton, where a loss needs them."""
+    return root / "data" / "skeletons.json"
+
+
 def folds(root: Path) -> Path:
     """The folds, with the digest of the manifest they were made from."""
     return root / "folds.json"

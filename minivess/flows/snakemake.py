@@ -29,6 +29,7 @@ GROUP_POLL_S = 0.1
 TARGETS = (
     "all",
     "prepared_cases",
+    "skeletons",
     "trained_runs",
     "results",
     "digests",

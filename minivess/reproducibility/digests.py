@@ -59,6 +59,7 @@ def declared_files(
     files += [paths.preprocessed_case(root, case) / name for case in cases for name in PREPARED]
     if any(SKELETON in needs_of(run.loss) for run in runs):
         files += [paths.label_skeleton(root, case) for case in cases]
+        files.append(paths.skeletons_record(root))
     files += [paths.folds(root), paths.baseline(root)]
     folders = {run: paths.run_folder(root, run) for run in runs}
     for folder in folders.values():

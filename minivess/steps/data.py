@@ -119,14 +119,20 @@ def folds(root: Path) -> None:
 
 
 def skeletons(root: Path) -> None:
-    """Write the tubed skeletons of the labels of all cases but the locked ones."""
+    """Write the tubed skeletons of the labels of all cases but the locked ones, and their record.
+
+    The record has the vessel components of each case, and those of which the skeleton left nothing.
+    """
     from minivess.data.manifest import read_manifest
     from minivess.data.skeletons import write_label_skeleton
 
     table = read_manifest(paths.manifest(root))
     cases = table.filter(~table["locked"])["case"].to_list()
+    record = {}
     for case in cases:
         erased, count = write_label_skeleton(paths.preprocessed_case(root, case))
+        record[case] = {"components": count, "without_skeleton": erased}
         if erased:
             say(f"warning {case}: {erased} of {count} vessel components have no skeleton")
+    output.write_json(record, paths.skeletons_record(root))
     say(f"tubed skeletons of {len(cases)} labels")

@@ -10,11 +10,14 @@ from typing import Any
 
 from minivess import output, paths, provenance
 from minivess.config.load import as_yaml, step_values
+from minivess.config.sweep import Choices
 from minivess.config.training import own_name
 from minivess.data.folds import read_folds
 from minivess.data.preprocess import CASE, FOREGROUND, IMAGE, LABEL
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
+from minivess.losses import needs_of
+from minivess.losses.needs import SKELETON
 from minivess.losses.own import is_own, source_file
 from minivess.models.pretrained import weight_files
 from minivess.statistics import tables
@@ -39,7 +42,7 @@ OF_VALUES = frozenset(
         "MV-TRAIN-003",
     }
 )
-DATA_TARGET = "prepared_cases"
+DATA_TARGET, SKELETON_TARGET = "prepared_cases", "skeletons"
 SWEEP_TAG, TRIAL_TAG = "minivess.sweep", "minivess.trial"
 
 
@@ -100,18 +103,29 @@ def write_experiment(sweep: Sweep, name: str, changed: Mapping[str, Any], note: 
 
 
 def prepare_data(sweep: Sweep, cores: str) -> Plan:
-    """Prepare the cases and folds that all trials share.
+    """Prepare the cases and folds that all trials share, and the skeletons where one needs them.
 
     Raises:
         MinivessError: whatever is wrong with config or source.
         SweepStopped: Snakemake failed.
     """
     path = str(write_experiment(sweep, sweep_name(sweep), {}))
-    asked = snakemake.request(path, [DATA_TARGET], cores, False)
+    on_skeletons = any(SKELETON in needs_of(loss) for loss in losses_of(sweep))
+    targets = [DATA_TARGET, *[SKELETON_TARGET] * on_skeletons]
+    asked = snakemake.request(path, targets, cores, False)
     outcome = snakemake.attempt(asked, log=paths.log(sweep_root(sweep), "sweep", "data"))
     if outcome.status != 0:
         raise SweepStopped(outcome)
     return snakemake.planned(path, [])
+
+
+def losses_of(sweep: Sweep) -> list[str]:
+    """Names of all losses that its trials may train with, sorted."""
+    varied = sweep.search.space.get("losses")
+    names = sweep.experiment.losses
+    if isinstance(varied, Choices):
+        names = tuple(own_name(loss) for choice in varied.choices for loss in choice)
+    return sorted(set(names))
 
 
 def shared_files(base: Plan, trial: Plan) -> dict[Path, Path]:
@@ -121,12 +135,16 @@ def shared_files(base: Plan, trial: Plan) -> dict[Path, Path]:
     """
     ours, theirs = step_values(base.experiment), step_values(trial.experiment)
     folds = read_folds(paths.folds(base.root)).folds
-    cases = sorted({case for fold in folds for case in fold.validation})
+    tubed = [case for case in base.unlocked() if paths.label_skeleton(base.root, case).exists()]
+    cases = sorted({*tubed, *(case for fold in folds for case in fold.validation)})
     found = dict(zip(trial.made_files, base.made_files, strict=True))
 
     def made(root: Path) -> dict[str, list[Path]]:
         prepared = [paths.preprocessed_case(root, case) for case in cases]
         arrays = [case / name for case in prepared for name in (IMAGE, LABEL, FOREGROUND, CASE)]
+        # Tubes follow from the labels alone, which the same preprocessing makes.
+        arrays += [paths.label_skeleton(root, case) for case in tubed]
+        arrays += [paths.skeletons_record(root)] * bool(tubed)
         checked = [paths.validation_table(root), paths.validation_page(root)]
         return {
             "manifest": [paths.manifest(root)],

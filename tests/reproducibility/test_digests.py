@@ -71,7 +71,8 @@ def test_skeletons_where_a_loss_needs_them() -> None:
     found = [path.as_posix() for path in files]
     ours = [f"results/x/data/preprocessed/{case}/label_skeleton.npy" for case in "abc"]
     assert [name for name in found if name.endswith("label_skeleton.npy")] == ours
-    assert found.index(ours[-1]) < found.index("results/x/folds.json")
+    assert found.index(ours[-1]) < found.index("results/x/data/skeletons.json")
+    assert "results/x/data/skeletons.json" not in names()
 
 
 def test_averaged_weights_where_trainings_keep_them() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from sweep_project import Make
+from sweep_project import RATES, Make
 
 from minivess import output, paths
 from minivess.config.load import resolve
@@ -31,6 +31,7 @@ from minivess.sweep.trial import (
     SweepStopped,
     Trial,
     link_files,
+    prepare_data,
     reached,
     read_trial,
     run_trial,
@@ -157,6 +158,42 @@ def test_trials_share_what_their_keys_do_not_change(make: Make) -> None:
     assert "image.npy" in smaller
     assert everything - smaller == {"accepted.json", "validation.parquet", "validation.html"}
     assert "image.npy" not in shared(preprocess_X_normalisation="minmax")
+    # Skeletons, where the sweep has made them.
+    made = {"label_skeleton.npy", "skeletons.json"}
+    assert not made & everything
+    for case in data.unlocked():
+        output.write_json(case, paths.label_skeleton(data.root, case))
+    assert shared(training_X_learning_rate=0.001) == everything | made
+    assert not made & shared(preprocess_X_normalisation="minmax")
+
+
+@pytest.mark.parametrize(
+    ("losses", "choices", "wanted"),
+    [
+        (["dice_ce"], None, False),
+        (["dice_ce_skeleton_recall"], None, True),
+        (["dice_ce"], [["dice_ce"], ["dice_ce_skeleton_recall"]], True),
+        (["dice_ce_skeleton_recall"], [["dice_ce"], ["cbdice"]], False),
+    ],
+)
+def test_skeletons_are_made_once_for_all_trials_where_one_may_need_them(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    losses: list[str],
+    choices: list[list[str]] | None,
+    wanted: bool,
+) -> None:
+    more = {} if choices is None else {"losses": {"choices": choices}}
+    sweep = make(space={**RATES, **more}, overrides={"losses": losses})
+    asked: list[tuple[str, ...]] = []
+
+    def attempt(request: snakemake.Request, **named: Any) -> snakemake.Outcome:
+        asked.append(request.targets)
+        return snakemake.Outcome(0)
+
+    monkeypatch.setattr(snakemake, "attempt", attempt)
+    prepare_data(sweep, "1")
+    assert asked == [("prepared_cases", "skeletons") if wanted else ("prepared_cases",)]
 
 
 def test_a_step_that_writes_leaves_the_shared_file_alone(tmp_path: Path) -> None:

@@ -187,7 +187,18 @@ def test_a_loss_on_skeletons_adds_one_job_and_trains_no_other_loss_anew(copied: 
     assert "train tiny cbdice" not in text
     added = {name for name in copied.digests() if name not in before}
     made = {Path(name).name for name in added}
-    assert made == {"label_skeleton.npy", "weights.safetensors", "run.json", "history.parquet"}
+    record = "skeletons.json"
+    assert made == {
+        "label_skeleton.npy",
+        record,
+        "weights.safetensors",
+        "run.json",
+        "history.parquet",
+    }
+    assert all(
+        one["components"] >= one["without_skeleton"]
+        for one in json.loads((copied.root / "data" / record).read_text(encoding="utf-8")).values()
+    )
     assert sum(name.endswith("label_skeleton.npy") for name in added) == TINY["phantom"]["n_cases"]
     assert copied.planned(weights) == set()
     # The other losses' results are as they were.

@@ -105,6 +105,7 @@ rule compare:
         paths.manifest(ROOT),
         tables("cases", "baseline"),
         all_ensembles(paths.ensembles_metrics),
+        record_of_skeletons,
     output:
         tables("ensembles", "summary", "comparison", "ranks", "power"),
         tables("mixed_model", "seeds"),

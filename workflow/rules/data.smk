@@ -145,6 +145,7 @@ rule skeletons:
         paths.manifest(ROOT),
     output:
         [paths.label_skeleton(ROOT, case) for case in PLAN.unlocked()],
+        paths.skeletons_record(ROOT),
     log:
         paths.log(ROOT, "skeletons"),
     resources:

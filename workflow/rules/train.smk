@@ -62,6 +62,12 @@ def skeletons_of_fold(wildcards):
     return [paths.label_skeleton(ROOT, case) for case in fold.train]
 
 
+def record_of_skeletons(wildcards):
+    """How many components have none, where a loss needs them."""
+    needed = any(SKELETON in needs_of(loss) for loss in PLAN.experiment.losses)
+    return paths.skeletons_record(ROOT) if needed else []
+
+
 rule train:
     input:
         cases_of_fold,
