@@ -74,7 +74,12 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "baseline": ("minivess.steps.analyze", "baseline", frozenset({"minivess.data.manifest"})),
     "track": ("minivess.steps.analyze", "track", frozenset()),
     "export": ("minivess.steps.analyze", "export", frozenset()),
-    "compare": ("minivess.steps.analyze", "compare_arms", frozenset({"minivess.data.manifest"})),
+    # Of losses and volumes it only asks what they need and what is noted in them.
+    "compare": (
+        "minivess.steps.analyze",
+        "compare_arms",
+        frozenset({"minivess.data.manifest", "minivess.data.volume", "minivess.losses"}),
+    ),
     "champion": ("minivess.steps.champion", "champion", frozenset({"minivess.data.manifest"})),
     "calibrate": ("minivess.steps.calibrate", "calibrate", frozenset({"minivess.data.manifest"})),
     "coverage": ("minivess.steps.calibrate", "coverage", frozenset({"minivess.data.manifest"})),

@@ -6,6 +6,7 @@ This module and the readers beside it are the only place where axis orders are c
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ type Unit = Literal["um", "mm"]
 
 UM_PER_UNIT: dict[str, float] = {"um": 1.0, "mm": 1000.0}
 _NIFTI_SPACE_UNITS: dict[int, Unit | None] = {2: "mm", 3: "um"}
+
+
+# Where NIfTI-1 has the field descrip.
+_NOTE = slice(148, 228)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +224,7 @@ def _checked(volume: SourceVolume, path: Path) -> SourceVolume:
     return SourceVolume(native, volume.affine, volume.unit)
 
 
-def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
+def write_volume(array: Array, path: Path, geometry: Geometry, note: str = "") -> None:
     """Write a NIfTI-1 file (.nii or .nii.gz): equal bytes for equal arguments.
 
     The affine goes into sform (float32 in this format: an affine read from an sform comes back
@@ -229,24 +234,43 @@ def write_volume(array: Array, path: Path, geometry: Geometry) -> None:
         array: (x, y, z) of the shape of the geometry.
         path: ends with .nii or .nii.gz.
         geometry: its affine is stored as it is, in its own unit.
+        note: up to 79 ASCII characters, for the field of the header that is meant for people.
 
     Raises:
         MinivessError: MV-SYSTEM-001, MV-SYSTEM-002, see `minivess.output.replacing`.
-        ValueError: array and geometry differ in shape, or the path has another ending.
+        ValueError: array and geometry differ in shape, the path has another ending, or the note is
+            too long or not ASCII.
     """
     suffix = volume_suffix(path)
     if suffix not in (".nii", ".nii.gz"):
         raise ValueError(f"{path} does not end with .nii or .nii.gz")
-    data = nifti_bytes(array, geometry, packed=suffix == ".nii.gz")
+    data = nifti_bytes(array, geometry, suffix == ".nii.gz", note)
     with replacing(path) as temporary, temporary.open("wb") as handle:
         handle.write(data)
 
 
-def nifti_bytes(array: Array, geometry: Geometry, packed: bool) -> bytes:
+def read_note(path: Path) -> str:
+    """The note in the header of a NIfTI file that `write_volume` wrote; mostly there is none.
+
+    Raises:
+        MinivessError: MV-DATA-002 the file is damaged.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as handle:
+            header = handle.read(_NOTE.stop)
+        if len(header) < _NOTE.stop:
+            raise EOFError("the header has no end")
+        return header[_NOTE].rstrip(b"\0").decode("ascii")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise unreadable(path, str(error)) from error
+
+
+def nifti_bytes(array: Array, geometry: Geometry, packed: bool, note: str = "") -> bytes:
     """The bytes of the file that `write_volume` writes, compressed where they are `packed`.
 
     Raises:
-        ValueError: array and geometry differ in shape.
+        ValueError: array and geometry differ in shape, or the note is too long or not ASCII.
     """
     import deflate
     import nibabel as nib
@@ -258,6 +282,9 @@ def nifti_bytes(array: Array, geometry: Geometry, packed: bool) -> bytes:
     image = nib.nifti1.Nifti1Image(array, geometry.affine, dtype=array.dtype)
     image.set_qform(geometry.affine, code=2, update_affine=False)
     image.set_sform(geometry.affine, code=2, update_affine=False)
+    if not note.isascii() or len(note) >= _NOTE.stop - _NOTE.start:
+        raise ValueError(f"not a note for a NIfTI header: {note!r}")
+    image.header["descrip"] = note.encode("ascii")
     image.header.set_xyzt_units("mm" if geometry.unit_um == UM_PER_UNIT["mm"] else "micron")
     data: bytes = image.to_bytes()
     # Not Python's gzip: its bytes are those of whichever zlib the interpreter was built with.

@@ -108,12 +108,19 @@ def predict_case(
 
 
 def write_prediction(
-    run: Path, case: PreparedCase, probability: Float32Array, mask: BoolArray
+    run: Path, case: PreparedCase, probability: Float32Array, mask: BoolArray, note: str = ""
 ) -> None:
     """Write probability and mask as NIfTI with the affine of the case's source.
+
+    Args:
+        run: folder of the run.
+        case: what was predicted.
+        probability: (x, y, z), 0 to 1.
+        mask: (x, y, z).
+        note: what is to be known of how it was predicted, kept in both headers.
 
     Raises:
         MinivessError: MV-SYSTEM-... from writing.
     """
-    write_volume(probability, paths.probability(run, case.case), case.geometry)
-    write_volume(mask.astype(np.uint8), paths.prediction(run, case.case), case.geometry)
+    write_volume(probability, paths.probability(run, case.case), case.geometry, note)
+    write_volume(mask.astype(np.uint8), paths.prediction(run, case.case), case.geometry, note)

@@ -146,18 +146,6 @@ def note_plan(root: Path, plan: AnalysisPlan) -> None:
         )
 
 
-def memory_notes(root: Path) -> list[str]:
-    """One line for each run that was trained in smaller batches because memory ran out."""
-    notes = []
-    for path in sorted(root.glob("runs/*/*/*/*/run.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        value = record["params"].get("out_of_memory")
-        if value is not None:
-            run = path.parent.relative_to(root / "runs").as_posix()
-            notes.append(f"Out of memory: {run} was trained with {value}.")
-    return notes
-
-
 def compare_arms(root: Path) -> None:
     """Write the tables of the statistics, summary.json and summary.txt."""
     import polars as pl
@@ -170,6 +158,7 @@ def compare_arms(root: Path) -> None:
     from minivess.statistics.ranks import rank_arms
     from minivess.statistics.seeds import seed_spread
     from minivess.statistics.summary import summary_json, summary_text
+    from minivess.steps.notes import memory_notes, skeleton_notes
 
     config = load_step(paths.step_config(root, "compare")).statistics
     note_plan(root, config.plan)
@@ -198,7 +187,6 @@ def compare_arms(root: Path) -> None:
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))
-    text = summary_text(
-        json.loads(json.dumps(numbers)), figures, report, memory_notes(root), spread.to_dicts()
-    )
+    notes = [*memory_notes(root), *skeleton_notes(root, experiment.losses)]
+    text = summary_text(json.loads(json.dumps(numbers)), figures, report, notes, spread.to_dicts())
     output.write_text(text, paths.summary_text(root))

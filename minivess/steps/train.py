@@ -156,7 +156,10 @@ def _end_unfinished(handle: OpenRun, error: BaseException) -> None:
 
 
 def predict(root: Path, key: RunKey, case: str) -> None:
-    """Predict one case; write its probability and mask."""
+    """Predict one case; write its probability and mask.
+
+    Where memory runs out and the profile allows it, with less at once; both files then say so.
+    """
     from minivess.data.preprocess import open_case
     from minivess.inference.device import prepare_torch
     from minivess.inference.predict import load_network, predict_case, write_prediction
@@ -176,5 +179,6 @@ def predict(root: Path, key: RunKey, case: str) -> None:
             inference, lowered = memory.smaller_windows(inference, config.compute.profile, error)
         memory.release()
         say(f"{lowered.reason}; again with {lowered.value}")
-    write_prediction(run, prepared, probability, mask)
+    note = memory.lowered_note(config.inference, inference)
+    write_prediction(run, prepared, probability, mask, note)
     say(f"{key} {case}: {mask.mean():.2%} of the volume is vessel")

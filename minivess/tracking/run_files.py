@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from minivess import paths
+from minivess.data.volume import read_note
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ WITHDRAWN = -1
 
 HISTORY_PREFIXES = ("train/", "selection/")
 ARTIFACT_TAG = "artifact/"
+# Of a case that was not predicted as the config says: with smaller windows after out of memory.
+NOTE_TAG = "minivess.prediction/"
 FACTS = ("epochs", "best_epoch", "best_selection_dice")
 
 
@@ -51,6 +54,7 @@ class RunFiles:
     history: dict[str, dict[int, float]]
     metrics: dict[str, float]
     digests: dict[str, str]
+    notes: dict[str, str]
 
 
 def check_present(root: Path, runs: list[RunKey]) -> None:
@@ -186,6 +190,13 @@ def _digests(folder: Path, cases: list[str]) -> dict[str, str]:
     return digests
 
 
+def _notes(folder: Path, cases: list[str]) -> dict[str, str]:
+    """What is noted in predictions, by tag; most have no note."""
+    predicted = {case: paths.prediction(folder, case) for case in cases}
+    notes = {case: read_note(path) for case, path in predicted.items() if path.exists()}
+    return {NOTE_TAG + case: note for case, note in notes.items() if note}
+
+
 def read_run(root: Path, run: RunKey) -> RunFiles:
     """Everything that the files of a finished and evaluated run say.
 
@@ -202,4 +213,5 @@ def read_run(root: Path, run: RunKey) -> RunFiles:
         history=_read_history(paths.history(folder)),
         metrics=_metric_values(record, [paths.case_metrics(folder, case) for case in cases]),
         digests=_digests(folder, cases),
+        notes=_notes(folder, cases),
     )

@@ -31,6 +31,7 @@ from minivess.tracking.mlflow_log import (
 )
 from minivess.tracking.run_files import (
     ARTIFACT_TAG,
+    NOTE_TAG,
     STATUS_CODES,
     WITHDRAWN,
     RunFiles,
@@ -105,11 +106,12 @@ def _sync_run(
         "minivess.config_digest": str(files.record["config_digest"]),
         "minivess.run_folder": folder.as_posix(),
         **files.digests,
+        **files.notes,
     }
     params = {**files.provenance.params, **files.record["params"], **added}
     wrote = update_run(client, run, params, tags)
     for tag in run.data.tags:
-        if tag.startswith(ARTIFACT_TAG) and tag not in files.digests:
+        if tag.startswith((ARTIFACT_TAG, NOTE_TAG)) and tag not in tags:
             client.delete_tag(run_id, tag)
             wrote = True
     metrics = [

@@ -106,6 +106,17 @@ def smaller_windows(
     return changed, Decision("out_of_memory", f"{key}={value:g}", reason)
 
 
+def lowered_note(before: InferenceConfig, after: InferenceConfig) -> str:
+    """What is noted in a prediction that was made with less than its config says; else nothing.
+
+    >>> lowered_note(InferenceConfig(), InferenceConfig(window_batch=1))
+    'window_batch=1 after out of memory'
+    """
+    values = {key: getattr(after, key) for key in ("window_batch", "overlap")}
+    changed = [f"{k}={value:g}" for k, value in values.items() if value != getattr(before, k)]
+    return f"{' '.join(changed)} after out of memory" if changed else ""
+
+
 def _out_of_memory(found: str, fix: str, error: BaseException) -> MinivessError:
     text = str(error).strip().split("\n")[0]
     made = MinivessError(

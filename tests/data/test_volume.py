@@ -14,8 +14,8 @@ import SimpleITK as sitk
 import tifffile
 from scipy.spatial.transform import Rotation
 
-from minivess.data.geometry import Geometry, same_grid
-from minivess.data.volume import data_files, read_volume, write_volume
+from minivess.data.geometry import Geometry, diagonal_affine, same_grid
+from minivess.data.volume import data_files, read_note, read_volume, write_volume
 from minivess.errors import MinivessError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -110,6 +110,27 @@ def test_nifti_units(tmp_path, array, code, unit):
     image.header["xyzt_units"] = code
     nib.save(image, tmp_path / "a.nii")
     assert read_volume(tmp_path / "a.nii").unit == unit
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_note_is_kept_in_the_header_and_changes_nothing_else(tmp_path, array, suffix):
+    geometry = Geometry(array.shape, diagonal_affine((1.0, 1.0, 5.0)))
+    files = [tmp_path / f"{name}{suffix}" for name in ("plain", "noted")]
+    write_volume(array, files[0], geometry)
+    write_volume(array, files[1], geometry, "window_batch=1 after out of memory")
+    assert [read_note(path) for path in files] == ["", "window_batch=1 after out of memory"]
+    assert nib.load(files[1]).header["descrip"].item() == b"window_batch=1 after out of memory"
+    plain, noted = (
+        gzip.decompress(p.read_bytes()) if suffix == ".nii.gz" else p.read_bytes() for p in files
+    )
+    assert plain[:148] + plain[228:] == noted[:148] + noted[228:]
+    for note in ("x" * 80, "µ"):
+        with pytest.raises(ValueError, match="not a note"):
+            write_volume(array, files[0], geometry, note)
+    for kept in (20, 60):
+        files[0].write_bytes(files[0].read_bytes()[:kept])
+        with pytest.raises(MinivessError, match="MV-DATA-002"):
+            read_note(files[0])
 
 
 def test_nifti2_and_big_endian(tmp_path, array):

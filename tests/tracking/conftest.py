@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 from dataclasses import dataclass, field
@@ -96,7 +97,8 @@ class RunFolder:
             output.write_parquet(table, paths.case_metrics(folder, case))
             for path in (paths.prediction(folder, case), paths.probability(folder, case)):
                 path.parent.mkdir(exist_ok=True)
-                path.write_bytes(path.name.encode())
+                # A header without a note, and a name in place of the voxels.
+                path.write_bytes(gzip.compress(bytes(352) + path.name.encode(), mtime=0))
         return folder
 
 

@@ -11,9 +11,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from minivess import output, paths
+from minivess.data.geometry import Geometry, diagonal_affine
+from minivess.data.volume import write_volume
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.tracking.address import sqlite_path
@@ -55,6 +58,25 @@ def _curve(uri: str, run: Run, name: str) -> dict[int, float]:
     with connection(uri) as client:
         newest = newest_by_step(client, run.info.run_id, name)
     return {step: metric.value for step, metric in newest.items()}
+
+
+def test_what_is_noted_in_a_prediction_is_a_tag_as_long_as_it_is_true(
+    uri: str, experiment: str, root: Path, run: RunKey, run_folder: type[Folder]
+) -> None:
+    folder = run_folder(run).write(root)
+    geometry = Geometry((2, 2, 2), diagonal_affine((1.0, 1.0, 5.0)))
+    note, tag = "overlap=0.25 after out of memory", "minivess.prediction/mv01"
+
+    def tags(noted: str) -> dict[str, str]:
+        mask = np.zeros((2, 2, 2), dtype=np.uint8)
+        write_volume(mask, paths.prediction(folder, "mv01"), geometry, noted)
+        sync_experiment(uri, experiment, root, [run])
+        return dict(_run(uri, experiment).data.tags)
+
+    assert tag not in tags("")
+    assert tags(note)[tag] == note
+    assert "minivess.prediction/mv02" not in tags(note)
+    assert tag not in tags("")
 
 
 def test_everything_of_a_run_is_there(

@@ -13,10 +13,11 @@ import torch
 from minivess import paths
 from minivess.config.load import write_step_files
 from minivess.config.schema import InferenceConfig
+from minivess.data.volume import read_note
 from minivess.errors import MinivessError
 from minivess.models.dynunet import DynUNetAdapter
 from minivess.steps import train as steps
-from minivess.steps.analyze import memory_notes
+from minivess.steps.notes import memory_notes
 from minivess.training.memory import is_out_of_memory, smaller_batches, smaller_windows
 from minivess.types import RunKey
 
@@ -211,9 +212,16 @@ def test_a_prediction_goes_on_with_less_where_it_may(
 ) -> None:
     from minivess.inference import predict
 
-    trained(folder, make_experiment(**FAST))
-    case = next(paths.preprocessed_case(folder, "x").parent.iterdir()).name
+    record, _ = trained(folder, make_experiment(**FAST))
+    (case, *_) = record["cases"]["validation"]
     real, tried = predict.predict_case, []
+    files = [
+        kind(paths.run_folder(folder, RUN), case) for kind in (paths.prediction, paths.probability)
+    ]
+    steps.predict(folder, RUN, case)
+    before = [path.read_bytes() for path in files]
+    assert [read_note(path) for path in files] == ["", ""]
+    assert memory_notes(folder) == []
 
     def limited(trained: Any, prepared: Any, inference: InferenceConfig, compute: Any) -> Any:
         tried.append((inference.window_batch, inference.overlap))
@@ -226,6 +234,14 @@ def test_a_prediction_goes_on_with_less_where_it_may(
     assert tried == [(4, 0.5), (2, 0.5), (1, 0.5)]
     assert paths.prediction(paths.run_folder(folder, RUN), case).is_file()
     assert "window_batch=1" in " ".join(said)
+    # Both files say so, the summary too; the next prediction that needs no less is as the first.
+    note = "window_batch=1 after out of memory"
+    assert [read_note(path) for path in files] == [note, note]
+    assert memory_notes(folder) == [f"Prediction of {case} by {RUN}: {note}."]
+    monkeypatch.setattr(predict, "predict_case", real)
+    steps.predict(folder, RUN, case)
+    assert [path.read_bytes() for path in files] == before
+    monkeypatch.setattr(predict, "predict_case", limited)
     write_step_files(make_experiment(compute={"profile": "strict"}), folder / "config")
     with pytest.raises(MinivessError, match="MV-SYSTEM-006"):
         steps.predict(folder, RUN, case)

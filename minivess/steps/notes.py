@@ -1,0 +1,50 @@
+"""What the summary has to say of how results were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from minivess import output, paths
+
+
+def memory_notes(root: Path) -> list[str]:
+    """One line for each training and prediction that took less at once because memory ran out."""
+    from minivess.data.volume import read_note
+
+    notes = []
+    for path in sorted(root.glob("runs/*/*/*/*/run.json")):
+        record, run = output.read_json(path), path.parent
+        name = run.relative_to(root / "runs").as_posix()
+        value = record["params"].get("out_of_memory")
+        if value is not None:
+            notes.append(f"Out of memory: {name} was trained with {value}.")
+        for case in sorted(record["cases"]["validation"]):
+            predicted = paths.prediction(run, case)
+            note = read_note(predicted) if predicted.exists() else ""
+            notes += [f"Prediction of {case} by {name}: {note}."] if note else []
+    return notes
+
+
+def skeleton_notes(root: Path, losses: Iterable[str]) -> list[str]:
+    """A line where vessels are missing in the tubed skeletons that a loss trains on.
+
+    Args:
+        root: results folder of the experiment.
+        losses: of its runs.
+    """
+    from minivess.losses import needs_of
+    from minivess.losses.needs import SKELETON
+
+    on_them = [loss for loss in losses if SKELETON in needs_of(loss)]
+    record = output.read_json(paths.skeletons_record(root)) if on_them else {}
+    erased = {case: one for case, one in record.items() if one["without_skeleton"]}
+    if not erased:
+        return []
+    lost = sum(one["without_skeleton"] for one in erased.values())
+    total = sum(one["components"] for one in record.values())
+    note = (
+        f"Skeletons: {lost} of {total} vessel components, in {len(erased)} of {len(record)} cases, "
+        f"have none for {', '.join(on_them)} to train on; see {paths.skeletons_record(root)}."
+    )
+    return [note]

@@ -1,0 +1,45 @@
+"""What the summary says of vessels that a loss on skeletons never sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minivess import output, paths
+from minivess.steps import data
+from minivess.steps.notes import skeleton_notes
+
+LOSSES = ("dice_ce", "dice_ce_skeleton_recall")
+
+
+def test_components_without_a_skeleton_are_recorded_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import polars as pl
+
+    counts = {"a": (1, 3), "b": (0, 5), "c": (2, 2)}
+    table = pl.DataFrame({"case": [*counts, "d"], "locked": [False, False, False, True]})
+    monkeypatch.setattr("minivess.data.manifest.read_manifest", lambda path: table)
+    monkeypatch.setattr(
+        "minivess.data.skeletons.write_label_skeleton", lambda folder: counts[folder.name]
+    )
+    said: list[str] = []
+    monkeypatch.setattr(data, "say", said.append)
+    data.skeletons(tmp_path)
+    record = output.read_json(paths.skeletons_record(tmp_path))
+    assert record == {
+        case: {"components": count, "without_skeleton": erased}
+        for case, (erased, count) in counts.items()
+    }
+    (note,) = skeleton_notes(tmp_path, LOSSES)
+    assert "3 of 10 vessel components, in 2 of 3 cases" in note
+    assert "for dice_ce_skeleton_recall" in note
+    assert "warning a: 1 of 3" in " ".join(said)
+    assert skeleton_notes(tmp_path, LOSSES[:1]) == [], "no loss of this experiment needs them"
+
+
+def test_nothing_is_told_where_every_component_has_one(tmp_path: Path) -> None:
+    record = {"a": {"components": 2, "without_skeleton": 0}}
+    output.write_json(record, paths.skeletons_record(tmp_path))
+    assert skeleton_notes(tmp_path, LOSSES) == []
