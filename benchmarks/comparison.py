@@ -6,7 +6,8 @@ Without more it runs on the phantom; `data.source=csv data.path=cases.csv` and o
 configuration choose other volumes. This project's side is an experiment like any other, in
 results/comparison_NAME; nnU-Net plans, trains and predicts on the same volumes and folds. It
 trains on all cases that a fold does not hold out, and predicts with its last weights; this project
-keeps a part of them for choosing the weights. What is done already is not done again.
+keeps a part of them for choosing the weights, unless `--selection 0` has it do the same. What is
+done already is not done again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import page
 from sides import child
 
 from minivess import output, paths, provenance
+from minivess.config.schema import FoldsConfig
+from minivess.data.folds import read_folds
 from minivess.environment import choose_kernels, prepare_environment
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ def config(given: argparse.Namespace) -> dict[str, Any]:
     """Return this project's side as an experiment file."""
     return {
         "losses": list(LOSSES),
-        "folds": {"n_folds": given.folds},
+        "folds": {"n_folds": given.folds, "selection_fraction": given.selection},
         "patches": {
             "patch_size": list(given.patch),
             "batch_size": given.batch,
@@ -99,11 +102,13 @@ def _check_keys(file: Path, keys: list[str]) -> None:
     own, theirs = resolve(str(file), asked.overrides), resolve(str(file))
     same = ("patches", "models", "losses", "seeds", "training", "compute")
     other = [name for name in same if getattr(own, name) != getattr(theirs, name)]
-    other += ["folds.n_folds"] * (own.folds.n_folds != theirs.folds.n_folds)
+    keys = ("n_folds", "selection_fraction")
+    other += [f"folds.{k}" for k in keys if getattr(own.folds, k) != getattr(theirs.folds, k)]
     if other or asked.targets:
         raise SystemExit(
             f"{', '.join(other) or asked.targets}: both sides have to have the same; "
-            "--patch, --batch, --steps, --epochs, --filters, --folds, --profile set it for both"
+            "--patch, --batch, --steps, --epochs, --filters, --folds, --profile set it for both, "
+            "--selection what chooses this project's weights"
         )
 
 
@@ -113,7 +118,6 @@ def prepare(given: argparse.Namespace, place: Place) -> None:
 
     import polars as pl
 
-    from minivess.data.folds import read_folds
     from minivess.data.manifest import read_image
     from minivess.data.preprocess import open_case
 
@@ -126,10 +130,30 @@ def prepare(given: argparse.Namespace, place: Place) -> None:
         if row["case"] in used:
             ours = open_case(paths.preprocessed_case(place.results, row["case"]))
             cases.append(nnunet.Case(row["case"], read_image(row), ours.label, ours.spacing_um))
-    splits = [
-        {"train": [*fold.train, *fold.selection], "val": list(fold.validation)} for fold in folds
+    nnunet.prepare(place.folder, cases, splits(place))
+
+
+def splits(place: Place) -> list[dict[str, list[str]]]:
+    """Return what nnU-Net trains on and does not see of each fold; nothing selects its weights."""
+    return [
+        {"train": sorted((*fold.train, *fold.selection)), "val": list(fold.validation)}
+        for fold in read_folds(paths.folds(place.results)).folds
     ]
-    nnunet.prepare(place.folder, cases, splits)
+
+
+def topology(given: argparse.Namespace, place: Place, number: int) -> dict[str, Any]:
+    """Return the network of this project's side of a fold, as nnU-Net's plan names it.
+
+    Its kernels follow from the spacing of the cases that it trains on, without those that select.
+    """
+    from minivess.data.preprocess import open_case
+    from minivess.models.dynunet import kernels_and_strides
+    from minivess.training.run import typical_spacing
+
+    train = read_folds(paths.folds(place.results)).folds[number].train
+    opened = [open_case(paths.preprocessed_case(place.results, case)) for case in train]
+    shapes = kernels_and_strides(typical_spacing(opened), len(given.filters))
+    return nnunet.planned_like(given.filters, *shapes)
 
 
 def train_theirs(given: argparse.Namespace, place: Place) -> None:
@@ -138,23 +162,16 @@ def train_theirs(given: argparse.Namespace, place: Place) -> None:
     import numpy as np
     import torch
 
-    from minivess.data.folds import read_folds
-    from minivess.data.preprocess import open_case
-    from minivess.models.dynunet import kernels_and_strides
-    from minivess.training.run import typical_spacing
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - nnU-Net draws from the global generators
     random.seed(0)
     fold = read_folds(paths.folds(place.results)).folds[given.fold]
-    opened = [open_case(paths.preprocessed_case(place.results, case)) for case in fold.train]
-    topology = kernels_and_strides(typical_spacing(opened), len(given.filters))
     trainer = nnunet.trainer(
         place.folder,
         nnunet.Budget(tuple(given.patch), given.batch, given.epochs, given.steps),
         given.fold,
-        topology=nnunet.planned_like(given.filters, *topology),
+        topology=topology(given, place, given.fold),
     )
     trainer.run_training()
     for case in fold.validation:
@@ -182,7 +199,6 @@ def measured(place: Place) -> pl.DataFrame:
     import polars as pl
 
     from minivess.config.schema import EvaluationConfig
-    from minivess.data.folds import read_folds
     from minivess.data.preprocess import open_case
     from minivess.metrics.evaluate import case_rows, evaluate_case
     from minivess.statistics import tables
@@ -219,13 +235,25 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
         f"filters, windows that overlap by half. This project otherwise with its defaults "
         f"({precision}), once with its default loss and once with nnU-Net's kind of loss; nnU-Net "
         f"with its own trainer, loss, deep supervision, augmentation and resampling (float32), "
-        f"predicting {mirroring}. Cases that choose the weights are lost to this project's "
-        "training; nnU-Net trains on them and takes its last weights."
+        f"predicting {mirroring}. {_selection(given)}"
     )
     title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison`"
     lines = [title, "", what, "", _limits(place), "", *_differences(cases), ""]
     lines += [*_by_case(cases), ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
+def _selection(given: argparse.Namespace) -> str:
+    """Return which weights predict, and what that costs."""
+    if given.selection == 0:
+        return (
+            "Both sides train on all cases that a fold does not hold out, and take their last "
+            "weights."
+        )
+    return (
+        f"Cases that choose the weights ({given.selection:g} of those to train on, at least one) "
+        "are lost to this project's training; nnU-Net trains on them and takes its last weights."
+    )
 
 
 def _limits(place: Place) -> str:
@@ -308,6 +336,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64, 128])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument(
+        "--selection",
+        type=float,
+        default=FoldsConfig().selection_fraction,
+        help="part of the cases to train on that chooses this project's weights; 0: the last ones",
+    )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=16, help="of an epoch")
     parser.add_argument("--profile", choices=["strict", "fast"], default="fast")
@@ -323,10 +357,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def fingerprint(given: argparse.Namespace, place: Place) -> str:
-    """Digest of what nnU-Net's masks depend on."""
+    """Digest of what nnU-Net's masks depend on; not of what selects this project's weights."""
     budget = {key: getattr(given, key) for key in ("patch", "filters", "batch", "epochs", "steps")}
-    folds = paths.folds(place.results).read_text(encoding="utf-8")
-    return provenance.json_sha256([budget, given.mirroring, json.loads(folds)])
+    folds = splits(place)
+    networks = [topology(given, place, number) for number in range(len(folds))]
+    volumes = read_folds(paths.folds(place.results)).manifest_digest
+    return provenance.json_sha256([budget, given.mirroring, volumes, folds, networks])
 
 
 def main(arguments: list[str]) -> int:

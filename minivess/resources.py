@@ -254,7 +254,8 @@ def _train_mb(plan: Plan, wildcards: Any) -> float:
     patches = planned_patches(experiment.patches, model)
     batch = patches.batch_size * math.prod(patches.patch_size)
     # The selection cases are predicted between epochs.
-    largest = _prediction_mb(plan, case_shape(plan, None))
+    selects = experiment.folds.selection_fraction > 0
+    largest = _prediction_mb(plan, case_shape(plan, None)) if selects else 0.0
     step = training_mb(model, experiment.loss, batch) + largest
     step += averages_mb(model, experiment.training)
     device = CUDA_MB if gpus("train", experiment) else 0

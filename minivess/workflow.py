@@ -25,7 +25,7 @@ from minivess.errors import MinivessError, nearest
 from minivess.steps.evaluated import case_set
 from minivess.tracking.address import sqlite_path, tracking_uri
 from minivess.training.distributed import check_shares
-from minivess.training.selection import check_training
+from minivess.training.selection import check_selection, check_training
 from minivess.types import RunKey
 
 
@@ -132,8 +132,8 @@ def check_uses(experiment: Experiment) -> None:
 
     Raises:
         MinivessError: MV-CONFIG-003 a loss, architecture, metric or arm that does not exist,
-            MV-CONFIG-004 batches that the devices cannot share, ensembles without members, or a
-            training or analysis that contradicts itself.
+            MV-CONFIG-004 batches that the devices cannot share, ensembles without members, what
+            needs selection cases without any, or a training or analysis that contradicts itself.
     """
     from minivess.losses import LOSSES, own
     from minivess.metrics import METRICS
@@ -162,6 +162,7 @@ def check_uses(experiment: Experiment) -> None:
             )
     _check_directions(experiment.statistics.plan)
     check_training(experiment)
+    check_selection(experiment)
     for name, model in experiment.models.items():
         ADAPTERS[model.architecture].check(model, f"models.{name}")
 

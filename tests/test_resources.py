@@ -69,6 +69,13 @@ def test_larger_volumes_take_more(rule: str) -> None:
     assert more["runtime"] >= less["runtime"]
 
 
+def test_a_training_without_selection_cases_predicts_no_volume() -> None:
+    values = {"phantom": {"phantom_shape": [1024, 1024, 64]}, "training": {"selection_every": 1}}
+    some, none = plan(**values), plan(**values, folds={"selection_fraction": 0})
+    assert asked("train", none)["mem_mb"] < asked("train", some)["mem_mb"]
+    assert asked("train", none)["runtime"] < asked("train", some)["runtime"]
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -12,7 +12,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class CalibrationConfig(Section):
-    """Calibrators of the probabilities, fitted on the selection cases of each run."""
+    """Calibrators of the probabilities, fitted on the selection cases of each run.
+
+    Where `folds.selection_fraction` is 0 there are none, and no calibrator is fitted.
+    """
 
     methods: Annotated[
         tuple[Literal["temperature", "local_temperature", "isotonic"], ...],

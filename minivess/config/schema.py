@@ -107,15 +107,25 @@ class FoldsConfig(Section):
     )
     selection_fraction: float = Field(
         0.2,
-        gt=0,
+        ge=0,
         lt=1,
-        description="part of each fold's training groups that only selects the checkpoint",
+        description="part of each fold's training groups that only selects the checkpoint; 0: "
+        "none, all of them train, and the weights of the last epoch predict",
     )
     test_cases: tuple[str, ...] = Field(
         (),
         description="cases locked away from every fold; their labels are not read before "
         "`minivess unlock-test`",
     )
+
+    def groups_needed(self, n_folds: int) -> int:
+        """Groups of cases that so many folds need: in each of them others train, and may select.
+
+        >>> FoldsConfig().groups_needed(2), FoldsConfig(selection_fraction=0).groups_needed(2)
+        (4, 2)
+        """
+        # 2 folds of 3 groups would leave one group to train and to select on.
+        return 4 if n_folds == 2 and self.selection_fraction else n_folds
 
 
 class PatchKeys(Section):

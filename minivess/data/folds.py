@@ -1,7 +1,8 @@
 """Cross-validation folds: grouped, stratified, seeded, made once before any training.
 
 Each fold has three disjoint lists: `train`, `selection` (a part of the training side that only
-chooses the checkpoint) and `validation` (what results are reported on, seen by no decision).
+chooses the checkpoint; empty with a selection_fraction of 0) and `validation` (what results are
+reported on, seen by no decision).
 """
 
 from __future__ import annotations
@@ -87,7 +88,12 @@ def _assign(groups: list[_Group], n_folds: int, rng: np.random.Generator) -> lis
 def _split_selection(
     training: list[_Group], fraction: float, rng: np.random.Generator
 ) -> tuple[list[_Group], list[_Group]]:
-    """Every k-th group in the order of strata, from a random start, selects the checkpoint."""
+    """Every k-th group in the order of strata, from a random start, selects the checkpoint.
+
+    Of a fraction of 0 none does.
+    """
+    if fraction == 0:
+        return training, []
     wanted = min(max(1, round(fraction * len(training))), len(training) - 1)
     positions = (np.arange(wanted) + rng.random()) * len(training) / wanted
     chosen = {int(position) for position in positions}
@@ -126,8 +132,8 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
         sides = _from_file(Path(config.folds_file), free)
     folds = []
     for index, (training, validation) in enumerate(sides):
-        if len(training) < 2:
-            raise _too_few(len(free), len(sides))
+        if len(training) < _parts(config):
+            raise _too_few(len(free), len(sides), config)
         rng = generator(config.folds_seed, "selection", index)
         train, selection = _split_selection(training, config.selection_fraction, rng)
         folds.append(Fold(_names(train), _names(selection), _names(validation)))
@@ -136,24 +142,31 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
     return result
 
 
-def _too_few(found: int, n_folds: int) -> MinivessError:
-    enough = "add cases"
-    if found >= 3:
-        enough = f"set n_folds to {found}, or add cases"
+def _parts(config: FoldsConfig) -> int:
+    """Into how many parts the training side of a fold is divided."""
+    return 2 if config.selection_fraction else 1
+
+
+def _too_few(found: int, n_folds: int, config: FoldsConfig) -> MinivessError:
+    enough = ["add cases"]
+    if config.selection_fraction and found >= n_folds:
+        enough.insert(0, "set selection_fraction to 0")
+    if found >= 1 + _parts(config):
+        enough.insert(0, f"set n_folds to {found}")
+    others = "two others to train and select on" if config.selection_fraction else "one to train on"
     return MinivessError(
         "MV-FOLDS-002",
         what=f"{found} group(s) are too few for {n_folds} folds",
         where="folds",
         found=f"{found} groups of cases",
-        expected=f"at least {max(n_folds, 4 if n_folds == 2 else 3)}: in every fold two others "
-        "to train and select on",
-        fix=enough,
+        expected=f"at least {config.groups_needed(n_folds)}: in every fold {others}",
+        fix=", or ".join(enough),
     )
 
 
 def _assign_checked(groups: list[_Group], config: FoldsConfig) -> list[list[_Group]]:
-    if len(groups) < max(config.n_folds, 3):
-        raise _too_few(len(groups), config.n_folds)
+    if len(groups) < max(config.n_folds, 1 + _parts(config)):
+        raise _too_few(len(groups), config.n_folds, config)
     return _assign(groups, config.n_folds, generator(config.folds_seed, "folds"))
 
 

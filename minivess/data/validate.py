@@ -58,22 +58,21 @@ def _same_file(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
 
 
 def _groups(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
-    """Groups for every fold, and two others to train and to select on; a folds file has its own."""
+    """A group for every fold; a folds file has its own.
+
+    Whether there are enough to select on as well is asked when the folds are made: two folds that
+    keep no selection cases need two groups, others four.
+    """
     folds = experiment.folds
     if folds.folds_file is not None:
         return
     locked = {row["group"] for row in rows if row["case"] in folds.test_cases}
     n_groups = len({row["group"] for row in rows} - locked)
-    # 2 folds of 3 groups would leave one group to train and to select on
-    needed = 4 if folds.n_folds == 2 else folds.n_folds
-    if n_groups < needed:
+    if n_groups < folds.n_folds:
         texts = [
             f"{n_groups} groups among {len(rows)} cases"
             + (f", without the {len(locked)} of the test cases" if locked else ""),
-            (
-                f"at least {needed} groups for {folds.n_folds} folds: one in each, two others "
-                "to train and to select on"
-            ),
+            f"at least {folds.n_folds} groups for {folds.n_folds} folds: one in each",
             (f"set folds.n_folds: {n_groups}, or " if n_groups >= 3 else "")
             + "add cases, or give independent volumes groups of their own",
         ]

@@ -206,6 +206,12 @@ def _uncertainty(bundle: Bundle, facts: CardFacts) -> str:
     return text + "\n".join(lines)
 
 
+def _chosen(facts: CardFacts) -> str:
+    if any(role == "selection" for _, role, *_ in facts.cases):
+        return "those with the role selection have chosen the epoch"
+    return "no case has chosen the epoch, these are the weights of the last one"
+
+
 def _data(bundle: Bundle, facts: CardFacts) -> str:
     lines = [
         "## Data",
@@ -213,8 +219,7 @@ def _data(bundle: Bundle, facts: CardFacts) -> str:
         (
             f"Source: {facts.source}. SHA-256 of the manifest: `{facts.digests['manifest']}`, of "
             f"the folds: `{facts.digests['folds']}`. Only the cases with the role train have "
-            "changed weights; those with the role selection have chosen the epoch; metrics are of "
-            "those held out."
+            f"changed weights; {_chosen(facts)}; metrics are of those held out."
         ),
         "",
         "| case | role | spacing (µm) | voxels | SHA-256 of the image |",

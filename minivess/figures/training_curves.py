@@ -39,12 +39,15 @@ def draw(inputs: FigureInputs, config: FigureConfig) -> Figure:
         figure = style.new_figure(config.width_mm, _PANEL_MM + legend_mm)
         panels = figure.subplots(1, len(_PANELS))
         for axes, (name, title, label) in zip(panels, _PANELS, strict=True):
+            own = history.filter(pl.col("name") == name)
             for arm in arms:
-                _draw_arm(axes, history.filter(pl.col("name") == name), arm, styles[arm])
+                _draw_arm(axes, own, arm, styles[arm])
             axes.set_xlabel("epoch")
             axes.set_ylabel(label)
             axes.set_title(title)
             axes.locator_params(axis="x", integer=True)
+            if own.is_empty():
+                _say_none(axes)
         _legend(figure, arms, names, styles, columns)
     return figure
 
@@ -73,6 +76,20 @@ def _draw_arm(axes: Axes, history: pl.DataFrame, arm: Arm, look: style.ArmStyle)
         linewidth=1.6,
         marker=look.marker if single else None,
         markersize=4,
+    )
+
+
+def _say_none(axes: Axes) -> None:
+    """In place of curves where no case was kept for selection."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(
+        0.5,
+        0.5,
+        "none: the last epoch predicts",
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=style.FONT_SIZE,
     )
 
 

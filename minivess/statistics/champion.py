@@ -258,7 +258,8 @@ def representative(runs: pl.DataFrame, arm: Arm) -> tuple[int, int]:
     """Seed and fold of the run that stands for an arm where one network is wanted.
 
     It is the run with the best Dice on its selection cases, which no reported number contains;
-    equal ones are decided by the lower seed, then the lower fold.
+    equal ones are decided by the lower seed, then the lower fold, and so are those that had no
+    selection cases.
 
     Args:
         runs: the table runs.

@@ -47,8 +47,11 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "run_digest": (pl.String, "digest of all that determines the run"),
         "config_digest": (pl.String, "digest of its resolved config"),
         "epochs": (pl.Int64, "epochs trained"),
-        "best_epoch": (pl.Int64, "epoch of the selected checkpoint, from 1"),
-        "best_selection_dice": (pl.Float64, "mean Dice of the selection cases at that epoch"),
+        "best_epoch": (pl.Int64, "epoch of the weights that predict, from 1"),
+        "best_selection_dice": (
+            pl.Float64,
+            "mean Dice of the selection cases at that epoch; null where no case was kept for it",
+        ),
     },
     "params": {
         **RUN_COLUMNS,
@@ -141,7 +144,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "nll": (pl.Float64, "negative log-likelihood per voxel"),
         "brier": (pl.Float64, "Brier score: mean squared error of the probability"),
         "ece": (pl.Float64, "expected calibration error of the vessel class over equal bins"),
-        "fitted_on": (pl.String, "selection cases that the calibrator was fitted on"),
+        "fitted_on": (pl.String, "selection cases that calibrators were fitted on; none: empty"),
     },
     "reliability": {
         **RUN_COLUMNS,

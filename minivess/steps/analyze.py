@@ -158,7 +158,7 @@ def compare_arms(root: Path) -> None:
     from minivess.statistics.ranks import rank_arms
     from minivess.statistics.seeds import seed_spread
     from minivess.statistics.summary import summary_json, summary_text
-    from minivess.steps.notes import memory_notes, skeleton_notes
+    from minivess.steps.notes import memory_notes, selection_notes, skeleton_notes
 
     config = load_step(paths.step_config(root, "compare")).statistics
     note_plan(root, config.plan)
@@ -187,6 +187,10 @@ def compare_arms(root: Path) -> None:
     )
     output.write_json(numbers, paths.summary(root))
     figures, report = str(root / "figures"), str(paths.report(root))
-    notes = [*memory_notes(root), *skeleton_notes(root, experiment.losses)]
+    notes = [
+        *memory_notes(root),
+        *skeleton_notes(root, experiment.losses),
+        *selection_notes(experiment),
+    ]
     text = summary_text(json.loads(json.dumps(numbers)), figures, report, notes, spread.to_dicts())
     output.write_text(text, paths.summary_text(root))

@@ -34,6 +34,7 @@ def calibrate(root: Path, run: RunKey) -> None:
 
     Writes calibrators.json and one Parquet file for each of `TABLES`. The selection cases chose the
     checkpoint, which makes the network look slightly better on them than on held-out cases.
+    Without selection cases no calibrator is fitted: only the network's own probability is scored.
     """
     from minivess.data.folds import read_folds
     from minivess.inference.device import prepare_torch
@@ -43,7 +44,11 @@ def calibrate(root: Path, run: RunKey) -> None:
     prepare_torch(config.compute)
     fold = read_folds(paths.folds(root)).folds[run.fold]
     folder = paths.run_folder(root, run)
-    fitted = fit_calibrators(config, _samples(root, folder, config, fold))
+    if not fold.selection:
+        none = config.calibration.model_copy(update={"methods": ()})
+        config = config.model_copy(update={"calibration": none})
+    samples = _samples(root, folder, config, fold) if fold.selection else []
+    fitted = fit_calibrators(config, samples)
     record = {"fitted_on": list(fold.selection), "calibrators": fitted}
     output.write_json(record, paths.calibrators(folder))
     columns = {"experiment": config.name, **vars(run)}
@@ -61,7 +66,10 @@ def calibrate(root: Path, run: RunKey) -> None:
     ]
     for name, values in rows.items():
         output.write_parquet(tables.from_rows(name, values), paths.run_table(folder, name))
-    say(f"{run}: calibrated on {len(fold.selection)} case(s), {len(held_out)} tested")
+    on = f"calibrated on {len(fold.selection)} case(s)"
+    if not fold.selection:
+        on = "not calibrated, for no case was kept for selection"
+    say(f"{run}: {on}, {len(held_out)} tested")
 
 
 def fit_calibrators(config: Experiment, samples: Sequence[Sample]) -> dict[str, Fitted]:

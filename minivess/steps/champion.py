@@ -42,6 +42,8 @@ def champion(root: Path) -> None:
             "/".join(arm): "an ensemble, not a run of its own" for arm in experiment.ensemble_arms()
         },
     }
+    if experiment.folds.selection_fraction == 0:
+        record["networks"] = "lowest seed and fold: no case was kept to choose by"
     register_champions(tracking_uri(), experiment.name, winners)
     table = rules.champions_table(list(entries.values()))
     output.write_parquet(table, paths.table(root, "champions"))
@@ -80,9 +82,10 @@ def explained(root: Path) -> str:
         for entry in one["standings"]
     ]
     names = arm_names(sorted(set(arms)))
+    chosen = record.get("networks", "best on its selection cases")
     parts = []
     for one in record["champions"].values():
         parts.append(explain(one, lambda arm: names[arm]))
-        parts.append(f"  its network: {one['run']} (best on its selection cases)")
+        parts.append(f"  its network: {one['run']} ({chosen})")
     parts += [f"no candidate: {arm}: {why}" for arm, why in record["not_candidates"].items()]
     return "\n".join(parts)

@@ -112,8 +112,9 @@ def folds(root: Path) -> None:
     made = make_folds(read_manifest(paths.manifest(root)), config)
     write_folds(made, paths.folds(root))
     for index, fold in enumerate(made.folds):
+        selecting = len(fold.selection) or "none"
         say(
-            f"fold {index}: {len(fold.train)} train, {len(fold.selection)} select the checkpoint, "
+            f"fold {index}: {len(fold.train)} train, {selecting} select the checkpoint, "
             f"{len(fold.validation)} are held out"
         )
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minivess import output, paths
+
+if TYPE_CHECKING:
+    from minivess.config.schema import Experiment
 
 
 def memory_notes(root: Path) -> list[str]:
@@ -46,5 +50,16 @@ def skeleton_notes(root: Path, losses: Iterable[str]) -> list[str]:
     note = (
         f"Skeletons: {lost} of {total} vessel components, in {len(erased)} of {len(record)} cases, "
         f"have none for {', '.join(on_them)} to train on; see {paths.skeletons_record(root)}."
+    )
+    return [note]
+
+
+def selection_notes(experiment: Experiment) -> list[str]:
+    """What is to be said where no case was kept for selection."""
+    if experiment.folds.selection_fraction > 0:
+        return []
+    note = (
+        "No case was kept for selection (folds.selection_fraction: 0): the weights of the last "
+        "epoch predict, and no probability was calibrated."
     )
     return [note]

@@ -134,7 +134,10 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
             _end_unfinished(handle, error)
         raise
     mlflow_log.close_run(opened, "FINISHED")
-    say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
+    if result.best_dice is None:
+        say(f"{key}: the weights of epoch {result.best_epoch}, the last one, predict")
+    else:
+        say(f"{key}: best epoch {result.best_epoch}, selection Dice {result.best_dice:.4f}")
 
 
 def _end_unfinished(handle: OpenRun, error: BaseException) -> None:

@@ -90,8 +90,8 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
 
     Raises:
         MinivessError: MV-CONFIG-001 unknown key, -002 a value that a key does not take, -003 no
-            such sweep, experiment or metric, -004 a key that no trial may change, or more than one
-            network and loss.
+            such sweep, experiment or metric, -004 a key that no trial may change, more than one
+            network and loss, or no selection cases.
     """
     path = sweep_file(name, base)
     config = read_sweep(path)
@@ -99,6 +99,13 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
     all_overrides = merge(_nested(config.overrides), _nested(overrides))
     experiment = resolve_checked({"experiment": config.experiment, **all_overrides}, base)
     _check_one_arm(experiment, path)
+    if experiment.folds.selection_fraction == 0:
+        raise _contradiction(
+            path,
+            "folds.selection_fraction=0: trials are judged by selection cases, and there are none",
+            "set folds.selection_fraction in overrides, 0.2 for example, and train what was found "
+            "without it",
+        )
     metric = _metric(config, experiment, path)
     space: dict[str, Varied] = {}
     for key, varied in config.space.items():

@@ -27,7 +27,7 @@ class TrainingState:
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    # Of each selection metric, the weights of its best epoch.
+    # Of each selection metric, the weights of its best epoch; none without selection cases.
     best: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
     moving: dict[str, torch.Tensor] = field(default_factory=dict)

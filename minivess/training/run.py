@@ -31,7 +31,7 @@ from minivess.models.pretrained import weights_sha256
 from minivess.statistics import tables
 from minivess.training.auto import decide
 from minivess.training.distributed import ALONE, Team, check_shares, check_team
-from minivess.training.selection import best_epoch, training_code
+from minivess.training.selection import LAST_EPOCH, best_epoch, training_code
 from minivess.training.shared_memory import check_shared_memory, free_bytes
 from minivess.training.trainer import TrainingResult, TrainingTask
 from minivess.training.warm_start import WarmStart, check_unseen, compare, warm_start_file
@@ -295,6 +295,7 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
     if result.averages:
         with output.replacing(paths.averages(run)) as temporary:
             temporary.write_bytes(save(result.averages))
+    selects = plan.task.training.predicting_metric if plan.fold.selection else LAST_EPOCH
     history = history_table(experiment.name, plan.key, result.history)
     output.write_parquet(history, paths.history(run))
     adapter = plan.task.adapter
@@ -308,7 +309,7 @@ def write_run(experiment: Experiment, plan: PlannedRun, result: TrainingResult, 
         "config_digest": plan.config_digest,
         "params": plan.params,
         "epochs": len(result.history),
-        "checkpoint_metric": plan.task.training.predicting_metric,
+        "checkpoint_metric": selects,
         "best_epoch": result.best_epoch,
         "best_selection_dice": result.best_dice,
         "weights_sha256": provenance.file_sha256(paths.weights(run)),

@@ -1,5 +1,7 @@
 """Which epoch's weights are kept, and when to stop: decided on the selection cases alone.
 
+Without such cases the last epoch's are, and nothing that needs them can be asked for.
+
 Everything here is a function of the history, so that a resumed training decides as one that was
 never stopped.
 """
@@ -10,16 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from minivess import stepcode
+from minivess.config.schema import FoldsConfig
+from minivess.config.training import TrainingConfig
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
-    from minivess.config.training import TrainingConfig
     from minivess.types import BoolArray, Float32Array, Spacing
 
     type History = Sequence[Mapping[str, float]]
 
+# Keys that choose by selection cases.
+SELECTING = ("selection_metrics", "checkpoint_metric", "patience", "stopping_metric")
+# What the record of a run has in place of a metric where no case has selected its weights.
+LAST_EPOCH = "last_epoch"
 # Their values depend on a tolerance of the section `evaluation`, which no training reads.
 WITH_TOLERANCE = ("nsd", "junction_f1", "boundary_ece")
 _ANY_TOLERANCE_UM = 1.0
@@ -107,4 +114,27 @@ def check_training(experiment: Experiment) -> None:
             where=f"experiment {experiment.name}, training and compute",
             found="; ".join(problems),
             fix="docs/how-to/tune-a-training.md says what each key needs",
+        )
+
+
+def check_selection(experiment: Experiment) -> None:
+    """Raise for what needs selection cases where no fold keeps any.
+
+    Raises:
+        MinivessError: MV-CONFIG-004; it names all such keys.
+    """
+    if experiment.folds.selection_fraction > 0:
+        return
+    values, defaults = experiment.training.model_dump(), TrainingConfig().model_dump()
+    asked = [f"training.{key}={values[key]}" for key in SELECTING if values[key] != defaults[key]]
+    asked += ["greedy_soup in ensembles.kinds"] * ("greedy_soup" in experiment.ensembles.kinds)
+    asked += ["int8 in deploy.variants"] * ("int8" in experiment.deploy.variants)
+    if asked:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="the config asks for what needs selection cases, and no fold keeps any",
+            where=f"experiment {experiment.name}, folds.selection_fraction=0",
+            found="; ".join(asked),
+            fix="leave those out, or set folds.selection_fraction above 0 "
+            f"(default: {FoldsConfig().selection_fraction:g})",
         )

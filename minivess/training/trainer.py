@@ -1,4 +1,7 @@
-"""The training loop: from prepared cases to the weights that did best on the selection cases."""
+"""The training loop: from prepared cases to the weights that did best on the selection cases.
+
+Without such cases those of the last epoch are taken.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class TrainingTask:
     adapter: ModelAdapter
     loss: Loss
     train: Sequence[PreparedCase]
-    selection: Sequence[PreparedCase]
+    selection: Sequence[PreparedCase]  # none: the last epoch predicts
     seed: int
     fold: int
     patches: PatchConfig
@@ -71,11 +74,14 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Best weights, on the CPU, and how they came about."""
+    """The weights that predict, on the CPU, and how they came about.
+
+    Without selection cases they are those of the last epoch, and there is no `best_dice`.
+    """
 
     weights: dict[str, torch.Tensor]
     best_epoch: int
-    best_dice: float
+    best_dice: float | None
     history: list[dict[str, float]]
     averages: dict[str, torch.Tensor] = field(default_factory=dict)
     # Best weights by the selection metrics that do not predict.
@@ -267,6 +273,7 @@ def fit(
     optimizer = make_optimizer(network.parameters(), task.training)
     state = _begun(task, state_folder, network, optimizer)
     average = make_average(network, task.training, state.moving)
+    chosen = network if average is None else average.module
     if task.compute.compile:
         network.compile()
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
@@ -274,9 +281,9 @@ def fit(
             break
         begin = clock()
         loss, rate = train_epoch(task, network, optimizer, epoch, average)
-        chosen = network if average is None else average.module
         row = EpochRow(epoch, task.training.epochs, loss, rate, {}, False, 0.0)
-        if epoch % task.training.selection_every == 0 or epoch == task.training.epochs:
+        due = epoch % task.training.selection_every == 0 or epoch == task.training.epochs
+        if task.selection and due:
             row = replace(row, selection=selection_scores(task, chosen))
         row = _advance(state, row, chosen, task.training)
         if average is not None:
@@ -286,7 +293,7 @@ def fit(
         if task.team.leads:
             save_checkpoint(state_folder, state, network, optimizer)
         on_epoch(replace(row, seconds=clock() - begin))
-    return _result(state, task.training)
+    return _result(state, task, chosen)
 
 
 def _begun(
@@ -328,8 +335,12 @@ def _advance(
     return replace(row, is_best=training.predicting_metric in improved)
 
 
-def _result(state: TrainingState, training: TrainingConfig) -> TrainingResult:
-    chosen = training.predicting_metric
+def _result(state: TrainingState, task: TrainingTask, last: torch.nn.Module) -> TrainingResult:
+    """What came of a training; `last` is the network, or its average, after the last epoch."""
+    if not task.selection:
+        weights = weights_of(last)
+        return TrainingResult(weights, state.epoch, None, state.history, state.averages)
+    chosen = task.training.predicting_metric
     epoch = best_epoch(state.history, chosen)
     return TrainingResult(
         state.best[chosen],
@@ -337,5 +348,5 @@ def _result(state: TrainingState, training: TrainingConfig) -> TrainingResult:
         state.history[epoch - 1]["selection/dice"],
         state.history,
         state.averages,
-        {name: state.best[name] for name in training.other_metrics()},
+        {name: state.best[name] for name in task.training.other_metrics()},
     )

@@ -6,15 +6,18 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import polars as pl
 import pytest
 import yaml
 
+from minivess import paths
 from minivess.config.load import resolve
+from minivess.data.folds import Fold, Folds, write_folds
 from minivess.metrics import METRICS
 from minivess.metrics.evaluate import MetricValue, case_rows
+from minivess.models.dynunet import kernels_and_strides
 from minivess.statistics import tables
 from minivess.types import RunKey
 
@@ -40,6 +43,9 @@ def test_the_budget_reaches_this_projects_side(comparison: ModuleType, tmp_path:
     assert (ours.patches.batch_size, ours.patches.patches_per_epoch) == (3, 15)
     assert (ours.training.epochs, ours.folds.n_folds, ours.compute.profile) == (7, 4, "strict")
     assert ours.losses == comparison.LOSSES
+    assert ours.folds.selection_fraction == 0.2
+    file.write_text(yaml.safe_dump(comparison.config(comparison.parsed(["--selection", "0"]))))
+    assert resolve(str(file)).folds.selection_fraction == 0
 
 
 def test_keys_that_only_one_side_would_get_are_refused(
@@ -49,7 +55,8 @@ def test_keys_that_only_one_side_would_get_are_refused(
     file = tmp_path / "comparison_phantom.yaml"
     file.write_text(yaml.safe_dump(comparison.config(comparison.parsed([]))), encoding="utf-8")
     comparison._check_keys(file, ["phantom.n_cases=4", "folds.folds_seed=1"])
-    for key in ("epochs=7", "seeds=[0,1]", "folds.n_folds=3", "models.dynunet.filters=[4,8,8]"):
+    only_ours = ("epochs=7", "seeds=[0,1]", "models.dynunet.filters=[4,8,8]")
+    for key in (*only_ours, "folds.n_folds=3", "folds.selection_fraction=0"):
         with pytest.raises(SystemExit, match="both sides"):
             comparison._check_keys(file, [key])
 
@@ -58,16 +65,53 @@ def test_another_budget_or_other_folds_make_new_masks(
     comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparison, "topology", lambda given, place, number: {"kernels": number})
     place = comparison.Place("comparison_x")
-    folds = place.results / "folds.json"
-    folds.parent.mkdir(parents=True)
-    folds.write_text("{}", encoding="utf-8")
-    first = comparison.fingerprint(comparison.parsed([]), place)
-    assert comparison.fingerprint(comparison.parsed(["--write"]), place) == first
-    assert comparison.fingerprint(comparison.parsed(["--steps", "3"]), place) != first
-    assert comparison.fingerprint(comparison.parsed(["--mirroring"]), place) != first
-    folds.write_text('{"n": 1}', encoding="utf-8")
-    assert comparison.fingerprint(comparison.parsed([]), place) != first
+
+    def digest(*options: str, volumes: str = "v", train: str = "ba", selection: str = "c") -> str:
+        fold = Fold(tuple(train), tuple(selection), ("d",))
+        write_folds(Folds((fold,), (), volumes), paths.folds(place.results))
+        found: str = comparison.fingerprint(comparison.parsed([*options]), place)
+        return found
+
+    first = digest()
+    assert digest("--write") == first
+    # Which of the cases select this project's weights is nothing to nnU-Net.
+    assert digest("--selection", "0", train="abc", selection="") == first
+    assert digest(train="ac", selection="b") == first
+    others = [digest("--steps", "3"), digest("--mirroring"), digest(volumes="w")]
+    others += [digest(train="a"), digest(train="abe")]
+    monkeypatch.setattr(comparison, "topology", lambda given, place, number: {"kernels": 9})
+    others.append(digest())
+    assert first not in others
+    assert len(set(others)) == len(others)
+
+
+def test_what_chooses_the_weights_is_said(comparison: ModuleType) -> None:
+    assert "(0.2 of those to train on" in comparison._selection(comparison.parsed([]))
+    text = comparison._selection(comparison.parsed(["--selection", "0"]))
+    assert text.startswith("Both sides train on all cases")
+
+
+def test_nnunets_network_is_that_of_this_projects_side(
+    comparison: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels and strides follow from the spacing of the cases that this side trains on."""
+    spacings = {"a": (0.6, 0.6, 5.0), "b": (2.5, 2.5, 5.0), "c": (1.0, 1.0, 5.0)}
+    monkeypatch.setattr(
+        "minivess.data.preprocess.open_case",
+        lambda folder: SimpleNamespace(spacing_um=spacings[folder.name]),
+    )
+    given, networks = comparison.parsed([]), []
+    for train in ("ab", "abc"):
+        folds = Folds((Fold(tuple(train), (), ("d",)),), (), "v")
+        monkeypatch.setattr(comparison, "read_folds", lambda path, folds=folds: folds)
+        networks.append(comparison.topology(given, comparison.Place("comparison_x"), 0))
+    for network, spacing in zip(networks, (1.55, 1.0), strict=True):
+        kernels, strides = kernels_and_strides((spacing, spacing, 5.0), len(given.filters))
+        assert network["kernel_sizes"] == [list(kernel[::-1]) for kernel in kernels]
+        assert network["strides"] == [list(stride[::-1]) for stride in strides]
+    assert networks[0] != networks[1]
 
 
 def test_differences_are_paired_by_case(comparison: ModuleType) -> None:

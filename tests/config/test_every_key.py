@@ -497,6 +497,10 @@ def folds_selection_fraction(lab: Lab) -> None:
         made_folds(lab, selection_fraction=fraction).folds[0].selection for fraction in (0.25, 0.75)
     )
     assert (len(few), len(many)) == (1, 3)
+    assert {fold.selection for fold in made_folds(lab, selection_fraction=0).folds} == {()}
+    assert lab.step("folds", selection_fraction=0).folds.selection_fraction == 0
+    with pytest.raises(MinivessError, match="needs selection cases"):
+        check_uses(lab.experiment(selection_fraction=0, patience=3))
 
 
 def folds_test_cases(lab: Lab) -> None:
@@ -1419,6 +1423,18 @@ def calibration_methods(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(found) == set(methods)
         for name in ("calibration", "reliability"):
             assert set(run_table(root, name)["calibrator"]) == {"none", *methods}
+
+
+def test_without_selection_cases_no_calibrator_is_fitted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = calibrated(lab, monkeypatch, selection_fraction=0)
+    record = json.loads(paths.calibrators(paths.run_folder(root, RUN)).read_bytes())
+    assert record == {"fitted_on": [], "calibrators": {}}
+    assert set(run_table(root, "calibration")["fitted_on"]) == {""}
+    for name in ("calibration", "reliability"):
+        assert set(run_table(root, name)["calibrator"]) == {"none"}
+    assert set(run_table(root, "conformal")["status"]) == {"ok"}
 
 
 def calibration_fitted_voxels(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

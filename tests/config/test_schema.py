@@ -53,7 +53,7 @@ def test_defaults_obey_their_own_bounds(section: str) -> None:
         (DataConfig, "source", ["csv", "nnunet"], ["CSV", "", None]),
         (DataConfig, "spacing_um", [None, [1, 1, 5.0]], [[1, 1], [1, 1, 0], [1, 1, -5], 1]),
         (FoldsConfig, "n_folds", [2, 10], [1, 0]),
-        (FoldsConfig, "selection_fraction", [0.01, 0.99], [0, 1]),
+        (FoldsConfig, "selection_fraction", [0, 0.01, 0.99], [-0.01, 1]),
         (ModelConfig, "filters", [[1, 2, 3]], [[1, 2], [], [1, 2, 0]]),
         (ModelConfig, "deep_supervision", [True, "true", "false"], ["perhaps", 2]),
         (FigureConfig, "colors", [["#00ff00"]], [[], ["red"], ["#00ff0"], ["#00ff00\n"]]),

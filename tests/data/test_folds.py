@@ -94,6 +94,31 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_the_rows(
     assert make_folds(manifest, config) == make_folds(shuffled, config)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 3), min_size=4, max_size=12), st.integers(2, 4))
+def test_with_a_fraction_of_0_all_that_is_not_held_out_trains(
+    sizes: list[int], n_folds: int
+) -> None:
+    manifest = make_manifest(sizes)
+    with_some = make_folds(manifest, FoldsConfig(n_folds=n_folds))
+    without = make_folds(manifest, FoldsConfig(n_folds=n_folds, selection_fraction=0))
+    for fold, other in zip(without.folds, with_some.folds, strict=True):
+        assert fold.selection == ()
+        assert fold.train == tuple(sorted((*other.train, *other.selection)))
+        assert fold.validation == other.validation
+
+
+def test_folds_without_selection_are_read_as_written(tmp_path: Path) -> None:
+    path = folds_file(tmp_path, [(["c000"], ["c001"]), (["c001"], ["c000"])])
+    manifest = make_manifest([1, 1])
+    made = make_folds(manifest, FoldsConfig(selection_fraction=0, folds_file=path))
+    assert [fold.train for fold in made.folds] == [("c000",), ("c001",)]
+    write_folds(made, tmp_path / "made.json")
+    assert read_folds(tmp_path / "made.json") == made
+    with pytest.raises(MinivessError, match="set selection_fraction to 0"):
+        make_folds(manifest, FoldsConfig(folds_file=path))
+
+
 @pytest.mark.parametrize(
     ("fraction", "selecting"), [(0.1, 1), (0.2, 1), (0.4, 2), (0.5, 2), (0.75, 3), (0.95, 3)]
 )
@@ -249,19 +274,31 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "no.json" in caught.value.where
 
 
-@pytest.mark.parametrize(("n_groups", "n_folds"), [(2, 2), (3, 2), (2, 3), (3, 4), (4, 5), (1, 2)])
-def test_too_few_groups_are_refused_with_a_fix_that_works(n_groups: int, n_folds: int) -> None:
+@pytest.mark.parametrize(
+    ("n_groups", "n_folds", "fraction"),
+    [
+        *((*counts, 0.2) for counts in ((2, 2), (3, 2), (2, 3), (3, 4), (4, 5), (1, 2))),
+        *((*counts, 0.0) for counts in ((1, 2), (2, 3), (4, 5))),
+    ],
+)
+def test_too_few_groups_are_refused_with_a_fix_that_works(
+    n_groups: int, n_folds: int, fraction: float
+) -> None:
     manifest = make_manifest([3] * n_groups)
+    config = FoldsConfig(n_folds=n_folds, selection_fraction=fraction)
     with pytest.raises(MinivessError) as caught:
-        make_folds(manifest, FoldsConfig(n_folds=n_folds))
+        make_folds(manifest, config)
     assert caught.value.code == "MV-FOLDS-002"
-    if n_groups < 3:
-        assert caught.value.fix == "add cases"
-    else:
-        advised = int(caught.value.fix.split("set n_folds to ")[1].split(",")[0])
-        assert len(make_folds(manifest, FoldsConfig(n_folds=advised)).folds) == advised
+    *fixes, last = caught.value.fix.split(", or ")
+    assert last == "add cases"
+    assert len(fixes) == (n_groups >= (3 if fraction else 2)) + (
+        fraction > 0 and n_groups >= n_folds
+    )
+    for fix in fixes:
+        key, value = fix.removeprefix("set ").split(" to ")
+        assert make_folds(manifest, config.model_copy(update={key: int(value)})).folds
     enough = int(caught.value.expected.split()[2].strip(":"))
-    assert make_folds(make_manifest([1] * enough), FoldsConfig(n_folds=n_folds)).folds
+    assert make_folds(make_manifest([1] * enough), config).folds
 
 
 def test_test_cases_are_locked_away() -> None:

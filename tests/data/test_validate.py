@@ -326,6 +326,17 @@ def test_groups_that_folds_need(cases, n_folds, good):
     assert (problems_of(cases, folds=FoldsConfig(n_folds=n_folds)).height == 0) == good
 
 
+def test_two_folds_need_two_groups_where_none_is_kept_for_selection(cases):
+    for name in "cd":
+        case = cases[name]
+        cases[name] = SourceCase(name, case.image, case.label, "b")
+    assert problems_of(cases, folds=FoldsConfig(n_folds=2)).height == 0
+    case = cases["a"]
+    cases["a"] = SourceCase("a", case.image, case.label, "b")
+    row = only(problems_of(cases, folds=FoldsConfig(n_folds=2)), "MV-FOLDS-002", case="")
+    assert row["expected"] == "at least 2 groups for 2 folds: one in each"
+
+
 def test_groups_of_test_cases_are_not_for_folds(cases):
     folds = FoldsConfig(n_folds=3, test_cases=("a",))
     assert problems_of(cases, folds=folds).height == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_a_thin_line_per_run_and_a_thick_mean(inputs: FigureInputs) -> None:
         mean = own.group_by("epoch").agg(pl.col("value").mean()).sort("epoch")["value"].to_list()
         assert np.asarray(thick[0].get_ydata()) == pytest.approx(mean)
         assert thin[0].get_color() == thick[0].get_color() != thick[1].get_color()
+
+
+def test_without_selection_cases_their_panel_says_so(inputs: FigureInputs) -> None:
+    history = inputs.tables["history"].filter(pl.col("name") != "selection/dice")
+    trained = replace(inputs, tables={**inputs.tables, "history": history})
+    loss, dice = draw(trained, FigureConfig()).axes
+    assert [text.get_text() for text in dice.texts] == ["none: the last epoch predicts"]
+    assert not loss.texts
+    assert len(loss.lines) == 6
+    assert not any(len(np.asarray(line.get_xdata())) for line in dice.lines)
 
 
 def test_one_epoch_is_visible(inputs_of: Callable[..., FigureInputs]) -> None:

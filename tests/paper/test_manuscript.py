@@ -330,6 +330,7 @@ def test_lower_is_better(
             "permutation_resamples": 49,
         },
         "models": {"a": {}, "b": {"deep_supervision": True}},
+        "folds": {"selection_fraction": 0},
     }
     root = experiment_of(overrides=overrides, failed=0)
     text = (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
@@ -338,6 +339,12 @@ def test_lower_is_better(
     name = f"`{best['model']} / {best['loss']}`"
     assert f"The lowest mean MASD was that of {name}: {shown}\u00a0µm (" in text
     assert table_rows(text, "tbl-comparison")[1][0] == "MASD (µm)"
+    # And what it says without selection cases.
+    assert "none was kept for selecting a checkpoint" in section(text, "Methods")
+    assert "No case was kept for selection, so no probability was calibrated" in text
+    limits = section(text, "Limits")
+    assert "The weights of the last epoch were taken" in limits
+    assert "selected" not in limits
 
 
 def names_of(manuscript: Path, variable: str) -> set[str]:

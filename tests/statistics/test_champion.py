@@ -176,3 +176,13 @@ def test_the_run_that_stands_for_an_arm() -> None:
     assert rules.representative(runs, B) == (0, 0)
     with pytest.raises(MinivessError, match="MV-STATE-002"):
         rules.representative(runs, C)
+
+
+def test_without_selection_cases_the_first_run_stands_for_an_arm() -> None:
+    rows = [
+        {"experiment": "t", "model": "net", "loss": "a", "seed": seed, "fold": fold}
+        | {"status": "FINISHED", "run_digest": "x", "config_digest": "x", "epochs": 1}
+        | {"best_epoch": 1, "best_selection_dice": None}
+        for seed, fold in ((1, 0), (0, 1), (0, 0))
+    ]
+    assert rules.representative(tables.from_rows("runs", rows), A) == (0, 0)

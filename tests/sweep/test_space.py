@@ -169,3 +169,10 @@ def test_an_experiment_that_is_edited_meanwhile_does_not_change_the_trials(make:
     before = sweep.values("x", {})
     Path("tiny.yaml").write_text("losses: [cbdice]\n", encoding="utf-8")
     assert sweep.values("x", {}) == before
+
+
+def test_without_selection_cases_nothing_judges_a_trial(make: Make) -> None:
+    with pytest.raises(MinivessError, match="trials are judged by selection cases") as caught:
+        make(overrides={"folds.selection_fraction": 0})
+    assert caught.value.code == "MV-CONFIG-004"
+    assert "set folds.selection_fraction in overrides" in caught.value.fix

@@ -238,6 +238,25 @@ def test_the_files_of_a_run(
     assert all(torch.equal(loaded[name], result.weights[name]) for name in loaded)
 
 
+def test_a_run_without_selection_says_that_its_last_epoch_predicts(
+    make_experiment: MakeExperiment, folds: Folds, root: Path, tmp_path: Path
+) -> None:
+    first = folds.folds[0]
+    alone = replace(first, train=tuple(sorted((*first.train, *first.selection))), selection=())
+    plan = plan_run(make_experiment(), KEY, replace(folds, folds=(alone,)), root)
+    assert [case.case for case in plan.task.train] == list(alone.train)
+    assert plan.params["data_n_selection"] == 0
+    assert plan.run_digest != plan_run(make_experiment(), KEY, folds, root).run_digest
+    write_run(make_experiment(), plan, fit(plan.task, tmp_path / "s", lambda row: None), tmp_path)
+    record = json.loads(paths.run_record(tmp_path).read_text(encoding="utf-8"))
+    assert record["checkpoint_metric"] == "last_epoch"
+    assert record["best_selection_dice"] is None
+    assert record["best_epoch"] == record["epochs"] == 3
+    assert record["cases"]["selection"] == []
+    names = tables.read("history", paths.history(tmp_path))["name"]
+    assert set(names) == {"train/loss", "train/learning_rate"}
+
+
 def test_a_run_is_written_with_the_same_bytes_twice(
     make_experiment: MakeExperiment, folds: Folds, root: Path, tmp_path: Path
 ) -> None:

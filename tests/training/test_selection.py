@@ -18,6 +18,7 @@ from minivess.training.selection import (
     WITH_TOLERANCE,
     best_epoch,
     case_scores,
+    check_selection,
     check_training,
     is_over,
     training_code,
@@ -99,3 +100,46 @@ def test_contradictions_are_named(keys: dict[str, Any], message: str) -> None:
 def test_the_code_of_metrics_counts_where_they_select() -> None:
     assert len(training_code(TrainingConfig())) == 1
     assert len(training_code(TrainingConfig(selection_metrics=("cldice",)))) == 2
+
+
+def without_selection(**keys: Any) -> Experiment:
+    return Experiment.model_validate({"name": "x", "folds": {"selection_fraction": 0}, **keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"training": {"patience": 3}}, "training.patience=3"),
+        ({"training": {"stopping_metric": "brier"}}, "training.stopping_metric=brier"),
+        ({"training": {"checkpoint_metric": "dice"}}, "training.checkpoint_metric=dice"),
+        ({"training": {"selection_metrics": ["cldice"]}}, "training.selection_metrics="),
+        ({"ensembles": {"kinds": ["mean", "greedy_soup"]}}, "greedy_soup in ensembles.kinds"),
+        ({"deploy": {"variants": ["int8"]}}, "int8 in deploy.variants"),
+    ],
+)
+def test_what_needs_selection_cases_is_refused_without_them(
+    keys: dict[str, Any], found: str
+) -> None:
+    check_selection(Experiment.model_validate({"name": "x", **keys}))
+    with pytest.raises(MinivessError) as caught:
+        check_selection(without_selection(**keys))
+    assert caught.value.code == "MV-CONFIG-004"
+    assert caught.value.found.startswith(found)
+    assert "folds.selection_fraction above 0 (default: 0.2)" in caught.value.fix
+
+
+def test_all_that_needs_selection_cases_is_named_at_once() -> None:
+    keys: dict[str, Any] = {"training": {"patience": 3, "checkpoint_metric": "dice"}}
+    with pytest.raises(MinivessError) as caught:
+        check_selection(without_selection(**keys, deploy={"variants": ["int8"]}))
+    assert caught.value.found.count(";") == 2
+
+
+def test_what_needs_no_selection_cases_is_allowed_without_them() -> None:
+    averaged = {"swa_start": 2, "ema_decay": 0.9, "selection_every": 1}
+    kinds = ["mean", "vote", "uniform_soup", "swa"]
+    check_selection(
+        without_selection(
+            training=averaged, ensembles={"kinds": kinds}, deploy={"variants": ["fp16"]}
+        )
+    )

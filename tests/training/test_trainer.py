@@ -86,7 +86,7 @@ def nothing(row: EpochRow) -> None:
     """Shows no progress."""
 
 
-def content(result: TrainingResult) -> tuple[bytes, str, int, float]:
+def content(result: TrainingResult) -> tuple[bytes, str, int, float | None]:
     from safetensors.torch import save
 
     history = json.dumps(result.history)
@@ -102,10 +102,10 @@ def known() -> dict[str, Any]:
 @pytest.fixture
 def uninterrupted(
     make_task: MakeTask, tmp_path: Path, known: dict[str, Any]
-) -> tuple[bytes, str, int, float]:
+) -> tuple[bytes, str, int, float | None]:
     if "plain" not in known:
         known["plain"] = content(fit(make_task(), tmp_path / "uninterrupted", nothing))
-    found: tuple[bytes, str, int, float] = known["plain"]
+    found: tuple[bytes, str, int, float | None] = known["plain"]
     return found
 
 
@@ -178,7 +178,7 @@ def test_stopped_after_an_epoch_it_goes_on_to_the_same_bytes(
     make_task: MakeTask,
     tmp_path: Path,
     epoch: int,
-    uninterrupted: tuple[bytes, str, int, float],
+    uninterrupted: tuple[bytes, str, int, float | None],
 ) -> None:
     def stop(row: EpochRow) -> None:
         if row.epoch == epoch:
@@ -193,7 +193,7 @@ def test_stopped_after_an_epoch_it_goes_on_to_the_same_bytes(
 
 
 def test_global_randomness_does_not_matter(
-    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float]
+    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float | None]
 ) -> None:
     import torch
 
@@ -204,14 +204,14 @@ def test_global_randomness_does_not_matter(
 
 
 def test_the_number_of_workers_does_not_matter(
-    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float]
+    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float | None]
 ) -> None:
     task = make_task(compute={"workers": 2})
     assert content(fit(task, tmp_path / "state", nothing)) == uninterrupted
 
 
 def test_seeds_make_a_difference(
-    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float]
+    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float | None]
 ) -> None:
     result = content(fit(make_task(seed=1), tmp_path / "state", nothing))
     assert result[0] != uninterrupted[0]
@@ -276,6 +276,45 @@ def test_the_best_epoch_is_the_first_with_the_best_selection(
         assert torch.equal(tensor, then[f"network.{name}"])
 
 
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_without_selection_cases_the_last_weights_predict(
+    make_task: MakeTask, tmp_path: Path, decay: float | None
+) -> None:
+    """Those of a training that evaluates, after its last epoch; nothing is measured in between."""
+    import torch
+    from safetensors.torch import load_file
+
+    task = make_task(training={"epochs": 3, "learning_rate": 0.05, "ema_decay": decay})
+    fit(task, tmp_path / "with", nothing)
+    rows: list[EpochRow] = []
+    result = fit(replace(task, selection=[]), tmp_path / "without", rows.append)
+    last = load_file(tmp_path / "with" / CHECKPOINT)
+    kind = "network" if decay is None else "moving"
+    for name, tensor in result.weights.items():
+        assert torch.equal(tensor, last[f"{kind}.{name}"])
+    assert (result.best_epoch, result.best_dice, result.others) == (3, None, {})
+    assert all(
+        set(entry) == {"epoch", "train/loss", "train/learning_rate"} for entry in result.history
+    )
+    assert not any(row.selection or row.is_best for row in rows)
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_without_selection_cases_it_goes_on_to_the_same_bytes(
+    make_task: MakeTask, tmp_path: Path, epoch: int, decay: float | None
+) -> None:
+    def stop(row: EpochRow) -> None:
+        if row.epoch == epoch:
+            raise Interrupted
+
+    task = replace(make_task(training={"ema_decay": decay}), selection=[])
+    with pytest.raises(Interrupted):
+        fit(task, tmp_path / "state", stop)
+    resumed = content(fit(task, tmp_path / "state", nothing))
+    assert resumed == content(fit(task, tmp_path / "other", nothing))
+
+
 def test_selection_dice_is_the_mean_over_the_selection_cases(make_task: MakeTask) -> None:
     import torch
 
@@ -312,7 +351,7 @@ def test_the_fast_profile_is_as_deterministic(make_task: MakeTask, tmp_path: Pat
         if row.epoch == 1:
             raise Interrupted
 
-    def fast(name: str) -> tuple[bytes, str, int, float]:
+    def fast(name: str) -> tuple[bytes, str, int, float | None]:
         return content(fit(make_task(compute={"profile": "fast"}), tmp_path / name, nothing))
 
     first = fast("a")
@@ -323,7 +362,7 @@ def test_the_fast_profile_is_as_deterministic(make_task: MakeTask, tmp_path: Pat
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason="this CPU has no bfloat16")
 def test_the_fast_profile_computes_in_bfloat16(
-    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float]
+    make_task: MakeTask, tmp_path: Path, uninterrupted: tuple[bytes, str, int, float | None]
 ) -> None:
     import torch
 

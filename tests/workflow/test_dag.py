@@ -230,6 +230,7 @@ def test_a_deleted_prediction_is_remade_with_what_follows(copied: Workbench) -> 
 
 
 def test_other_folds_leave_no_case_of_the_old_ones(copied: Workbench) -> None:
+    """Nor, where none is kept for selection, anything that such cases decide."""
     held_out = copied.root / "folds.json"
     before = json.loads(held_out.read_text(encoding="utf-8"))["folds"]
     manifest = read_manifest(paths.manifest(copied.root))
@@ -238,8 +239,15 @@ def test_other_folds_leave_no_case_of_the_old_ones(copied: Workbench) -> None:
         held = {*make_folds(manifest, folds).folds[0].validation}
         if held not in [{*fold["validation"]} for fold in before]:
             break
-    copied.write_config(folds={"n_folds": 2, "folds_seed": seed}, losses=["dice_ce"])
-    copied.complete("results/tiny/tables/cases.parquet")
+    folds = {"n_folds": 2, "folds_seed": seed, "selection_fraction": 0}
+    copied.write_config(folds=folds, losses=["dice_ce"])
+    made = (
+        "tables/cases.parquet",
+        "tables/coverage.parquet",
+        "champions.json",
+        "summary.txt",
+    )
+    copied.complete(*(f"results/tiny/{name}" for name in made))
     after = json.loads(held_out.read_text(encoding="utf-8"))["folds"]
     assert {*after[0]["validation"]} == held
     cases = pl.read_parquet(copied.root / "tables" / "cases.parquet")
@@ -247,6 +255,15 @@ def test_other_folds_leave_no_case_of_the_old_ones(copied: Workbench) -> None:
     assert dice.height == dice["case"].n_unique() == 4
     for row in dice.iter_rows(named=True):
         assert row["case"] in after[row["fold"]]["validation"]
+    assert [fold["selection"] for fold in after] == [[], []]
+    runs = pl.read_parquet(copied.root / "tables" / "runs.parquet")
+    assert runs.select("best_epoch", "best_selection_dice").rows() == [(2, None)] * 2
+    calibration = pl.read_parquet(copied.root / "tables" / "calibration.parquet")
+    assert set(calibration["calibrator"]) == {"none"}
+    text = paths.summary_text(copied.root).read_text(encoding="utf-8")
+    assert "No case was kept for selection" in text
+    told = copied.minivess("champion", "explain", "-e", "tiny").stdout
+    assert "seed0/fold0 (lowest seed and fold: no case was kept to choose by)" in told
 
 
 def test_a_stopped_training_is_marked_killed(copied: Workbench) -> None:
