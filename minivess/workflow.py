@@ -19,7 +19,7 @@ from minivess.config.ensembles import check_ensembles
 from minivess.config.load import resolve, write_step_files
 from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import Experiment
-from minivess.data.folds import read_folds, read_folds_file
+from minivess.data.folds import Fold, read_folds, read_folds_file
 from minivess.data.sources import list_cases, made_files, source_files
 from minivess.errors import MinivessError, nearest
 from minivess.steps.evaluated import case_set
@@ -50,9 +50,18 @@ class Plan:
         locked = self.experiment.folds.test_cases
         return tuple(case for case in self.cases if case not in locked)
 
+    def fold(self, number: int) -> Fold:
+        """A fold; the folds must have been made.
+
+        One that their file does not have is empty: they were made for another number of folds, and
+        Snakemake asks before it makes them again.
+        """
+        folds = read_folds(paths.folds(self.root)).folds
+        return folds[number] if number < len(folds) else Fold((), (), ())
+
     def validated(self, fold: int) -> tuple[str, ...]:
-        """Held-out cases of a fold; the folds must have been made."""
-        return read_folds(paths.folds(self.root)).folds[fold].validation
+        """Held-out cases of a fold; see `fold`."""
+        return self.fold(fold).validation
 
 
 def resolve_checked(config: Mapping[str, Any], base: Path) -> Experiment:

@@ -229,6 +229,20 @@ def test_a_deleted_prediction_is_remade_with_what_follows(copied: Workbench) -> 
     assert copied.digests() == before
 
 
+def test_another_patch_and_more_folds_train_again_at_the_first_call(copied: Workbench) -> None:
+    """Data are validated for both, which must not keep Snakemake from seeing what else changed."""
+    patches = {**TINY["patches"], "patch_size": [16, 16, 4]}
+    copied.write_config(folds={"n_folds": 3}, patches=patches, losses=["dice_ce"])
+    runs = [paths.run_folder(copied.root, RunKey("tiny", "dice_ce", 0, fold)) for fold in (0, 2)]
+    copied.complete(*(str(paths.run_record(run).relative_to(copied.folder)) for run in runs))
+    folds = json.loads(paths.folds(copied.root).read_text(encoding="utf-8"))["folds"]
+    assert len(folds) == 3
+    for run, fold in zip(runs, (folds[0], folds[2]), strict=True):
+        record = json.loads(paths.run_record(run).read_text(encoding="utf-8"))
+        assert record["network"]["patch_size"] == [16, 16, 4]
+        assert record["cases"] == fold
+
+
 def test_other_folds_leave_no_case_of_the_old_ones(copied: Workbench) -> None:
     """Nor, where none is kept for selection, anything that such cases decide."""
     held_out = copied.root / "folds.json"

@@ -4,7 +4,7 @@ from minivess.steps import calibrate as calibrate_step
 def calibration_inputs(wildcards):
     """Selection cases to fit on, held-out cases with their predictions to test on."""
     checkpoints.folds.get()
-    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    fold = PLAN.fold(int(wildcards.fold))
     run = paths.run_folder(
         ROOT,
         f"{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}/fold{wildcards.fold}",

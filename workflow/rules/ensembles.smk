@@ -4,7 +4,7 @@ ENSEMBLES = paths.ensembles(ROOT, "{model}", "{loss}", "{fold}")
 def members(wildcards):
     """Networks of all seeds, what they predicted, and the cases of the fold."""
     checkpoints.folds.get()
-    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    fold = PLAN.fold(int(wildcards.fold))
     files = [
         file for case in (*fold.selection, *fold.validation) for file in prepared(case)
     ]

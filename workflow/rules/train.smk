@@ -49,7 +49,7 @@ def job_threads(processes=1):
 def cases_of_fold(wildcards):
     """Preprocessed cases that a run trains and selects on."""
     checkpoints.folds.get()
-    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    fold = PLAN.fold(int(wildcards.fold))
     return [file for case in (*fold.train, *fold.selection) for file in prepared(case)]
 
 
@@ -58,7 +58,7 @@ def skeletons_of_fold(wildcards):
     if SKELETON not in needs_of(wildcards.loss):
         return []
     checkpoints.folds.get()
-    fold = wf.read_folds(paths.folds(ROOT)).folds[int(wildcards.fold)]
+    fold = PLAN.fold(int(wildcards.fold))
     return [paths.label_skeleton(ROOT, case) for case in fold.train]
 
 
