@@ -75,10 +75,10 @@ check: _environment
     uv run --no-sync mypy
     uv run --no-sync lint-imports
 
-# Run a benchmark: just bench metrics|training|inference|patches|losses|service|coverage|comparison [--write] ...
+# Run a benchmark: just bench metrics|training|training_gpu|inference|patches|losses|service|coverage|comparison [--write] ...
 bench name *args: _environment
     @name="$1"; shift; case "$name" in \
-        training|inference|comparison) UV_PROJECT_ENVIRONMENT=.venv-peers \
+        training|training_gpu|inference|comparison) UV_PROJECT_ENVIRONMENT=.venv-peers \
             uv run --locked --group peers python "benchmarks/$name.py" "$@" ;; \
         *) uv run --no-sync python "benchmarks/$name.py" "$@" ;; \
         esac

@@ -356,13 +356,35 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
-def fingerprint(given: argparse.Namespace, place: Place) -> str:
-    """Digest of what nnU-Net's masks depend on; not of what selects this project's weights."""
+def fingerprints(given: argparse.Namespace, place: Place) -> dict[str, str]:
+    """Return a digest of what nnU-Net's masks of each fold depend on, and one of its volumes.
+
+    What selects this project's weights is no part of them.
+    """
     budget = {key: getattr(given, key) for key in ("patch", "filters", "batch", "epochs", "steps")}
     folds = splits(place)
-    networks = [topology(given, place, number) for number in range(len(folds))]
-    volumes = read_folds(paths.folds(place.results)).manifest_digest
-    return provenance.json_sha256([budget, given.mirroring, volumes, folds, networks])
+    volumes = [read_folds(paths.folds(place.results)).manifest_digest, folds]
+    found = {"volumes": provenance.json_sha256(volumes)}
+    for number, fold in enumerate(folds):
+        parts = [budget, given.mirroring, volumes, fold, topology(given, place, number)]
+        found[str(number)] = provenance.json_sha256(parts)
+    return found
+
+
+def predict_theirs(given: argparse.Namespace, place: Place, arguments: list[str]) -> None:
+    """Train nnU-Net and predict with it, where that is not done already."""
+    file, wanted = place.folder / "done.json", fingerprints(given, place)
+    done: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if done.get("volumes") != wanted["volumes"]:
+        file.unlink(missing_ok=True)
+        child(Path(__file__), "prepare", place.folder, arguments)
+        done = {"volumes": wanted["volumes"]}
+    for fold in range(given.folds):
+        if done.get(str(fold)) != wanted[str(fold)]:
+            print(f"nnU-Net trains and predicts fold {fold}", flush=True)
+            child(Path(__file__), "nnunet", place.folder, [*arguments, "--fold", str(fold)])
+            done[str(fold)] = wanted[str(fold)]
+            output.write_json(done, file)
 
 
 def main(arguments: list[str]) -> int:
@@ -375,15 +397,7 @@ def main(arguments: list[str]) -> int:
         {"prepare": prepare, "nnunet": train_theirs}[given.part](given, place)
         return 0
     train_ours(given, place)
-    done = place.folder / "done.json"
-    wanted = fingerprint(given, place)
-    if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != wanted:
-        done.unlink(missing_ok=True)
-        child(Path(__file__), "prepare", place.folder, arguments)
-        for fold in range(given.folds):
-            print(f"nnU-Net trains and predicts fold {fold}", flush=True)
-            child(Path(__file__), "nnunet", place.folder, [*arguments, "--fold", str(fold)])
-        output.write_json(wanted, done)
+    predict_theirs(given, place, arguments)
     body = section(given, place, measured(place))
     print(body)
     if given.write is not None:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from minivess.types import Array, Shape, Spacing
 
+# Its command `nnUNetv2_plan_and_preprocess`, which only an installed environment has as a file.
+PLAN = (
+    "from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints as own\n"
+    "own.plan_and_preprocess_entry()"
+)
 DATASET, CONFIGURATION = "Dataset001_vessels", "3d_fullres"
 
 
@@ -45,12 +50,19 @@ class Budget:
     steps: int
 
 
-def environment(folder: Path) -> None:
-    """Set nnU-Net's folders and have it compute in this process alone."""
+def environment(folder: Path, workers: int = 0, compiled: bool = False) -> None:
+    """Set nnU-Net's folders and have it compute in this process alone, or as it does on a GPU.
+
+    Args:
+        folder: of `prepare`.
+        workers: processes that augment; its own default is 12, on a CPU as well.
+        compiled: whether its network is compiled, as by default on a GPU.
+    """
     for name in ("raw", "preprocessed", "results"):
         (folder / name).mkdir(exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(folder / name)
-    os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
+    compiling = {"nnUNet_compile": "t" if compiled else "f"}
+    os.environ |= {"nnUNet_n_proc_DA": str(workers), "nnUNet_def_n_proc": "1", **compiling}
 
 
 def prepare(folder: Path, cases: Sequence[Case], splits: list[dict[str, list[str]]]) -> None:
@@ -74,8 +86,7 @@ def prepare(folder: Path, cases: Sequence[Case], splits: list[dict[str, list[str
         "file_ending": ".nii.gz",
     }
     (raw / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")), "-d", "1"]
-    command += ["-c", CONFIGURATION, "-np", "1", "-npfp", "1"]
+    command = [sys.executable, "-c", PLAN, "-d", "1", "-c", CONFIGURATION, "-np", "1", "-npfp", "1"]
     # Its planner asks for threads of this number.
     planning = os.environ | {"nnUNet_n_proc_DA": "1"}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=planning)
@@ -104,8 +115,9 @@ def trainer(
     fold: int = 0,
     build: Callable[[], torch.nn.Module] | None = None,
     topology: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Any:
-    """Return nnU-Net's own trainer, initialised, on the CPU.
+    """Return nnU-Net's own trainer, initialised.
 
     Args:
         folder: of `prepare`.
@@ -113,6 +125,7 @@ def trainer(
         fold: which of the splits.
         build: the network, without deep supervision; none for that of its plan.
         topology: what its plan's network has other than planned.
+        device: cpu or cuda.
     """
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -156,7 +169,7 @@ def trainer(
     plan["patch_size"], plan["batch_size"] = list(budget.patch[::-1]), budget.batch
     if topology is not None:
         plan["architecture"]["arch_kwargs"] |= topology
-    found = Trainer(plans, CONFIGURATION, fold, _read(folder, "dataset.json"), torch.device("cpu"))
+    found = Trainer(plans, CONFIGURATION, fold, _read(folder, "dataset.json"), torch.device(device))
     found.initialize()
     return found
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import page
+
+ANSWER = "answer: "
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,68 @@ def alternate(
             print(f"run {number + 1}, {name}: {run.seconds:.3f} s, {run.peak_gb:.2f} GB")
             sys.stdout.flush()
     return runs
+
+
+def in_turn(
+    script: Path, folder: Path, arguments: Sequence[str], names: Sequence[str], n_runs: int
+) -> dict[str, list[Run]]:
+    """Return the runs of sides that stay, as `answering` does: those of a GPU start slowly.
+
+    The order of the sides turns from round to round; while one works, the others wait.
+    """
+    environment = os.environ | {"PYTHONPATH": f"{script.parent}:{os.environ.get('PYTHONPATH', '')}"}
+    made: dict[str, subprocess.Popen[str]] = {}
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    try:
+        for name in names:
+            command = [sys.executable, str(script), *arguments, "--part", name]
+            made[name] = subprocess.Popen(
+                [*command, "--folder", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+        for name in names:
+            _answer(made[name], name)
+        for number in range(n_runs):
+            for name in names if number % 2 == 0 else names[::-1]:
+                run = Run(**_asked(made[name], name))
+                runs[name].append(run)
+                print(f"run {number + 1}, {name}: {run.seconds:.4f} s, {run.peak_gb:.2f} GB")
+                sys.stdout.flush()
+    finally:
+        # With the processes that a side has started.
+        for process in made.values():
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and so have they
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return runs
+
+
+def answering(work: Callable[[], Run]) -> None:
+    """Say that this side of `in_turn` is ready, and answer each line with a run."""
+    print(ANSWER + json.dumps({}), flush=True)
+    for _ in sys.stdin:
+        print(ANSWER + json.dumps(dataclasses.asdict(work())), flush=True)
+
+
+def _asked(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return _answer(process, name)
+
+
+def _answer(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    """What a side says, past what its libraries print."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(ANSWER):
+            found: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
+            return found
+    raise SystemExit(f"{name} ended with status {process.wait()}")
 
 
 def medians(runs: dict[str, list[Run]]) -> dict[str, Run]:

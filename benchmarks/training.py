@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import networks
 import nnunet
@@ -26,6 +26,10 @@ import page
 from sides import Run, add_options, alternate, child, medians, peak_gb, table, timed, verdict
 
 from minivess.environment import choose_kernels, prepare_environment
+
+if TYPE_CHECKING:
+    from minivess.config.schema import ComputeConfig
+    from minivess.training.trainer import TrainingTask
 
 TITLES = {
     "fast": "this trainer, profile fast (bfloat16)",
@@ -53,17 +57,14 @@ def prepare(folder: Path) -> None:
         np.savez(folder / f"{case.name}.npz", image=case.image, label=case.label)
 
 
-def our_task(given: argparse.Namespace, side: str, folder: Path) -> Any:
+def our_task(
+    given: argparse.Namespace, folder: Path, compute: ComputeConfig, epochs: int = 2
+) -> TrainingTask:
     """Return what this trainer trains."""
     import numpy as np
 
     from minivess.config.augment import AugmentConfig
-    from minivess.config.schema import (
-        ComputeConfig,
-        LossConfig,
-        PatchConfig,
-        TrainingConfig,
-    )
+    from minivess.config.schema import LossConfig, PatchConfig, TrainingConfig
     from minivess.losses import build_loss
     from minivess.training.trainer import TrainingTask
 
@@ -72,9 +73,6 @@ def our_task(given: argparse.Namespace, side: str, folder: Path) -> Any:
         with np.load(path) as arrays:
             image, label = arrays["image"], arrays["label"]
         cases.append(networks.prepared(path.stem, image, label, networks.SPACING_UM))
-    compute = ComputeConfig(
-        profile="fast" if side == "fast" else "strict", device="cpu", threads=given.threads
-    )
     return TrainingTask(
         adapter=networks.adapter(given.filters),
         loss=build_loss("dice_ce", LossConfig()),
@@ -88,7 +86,7 @@ def our_task(given: argparse.Namespace, side: str, folder: Path) -> Any:
             patches_per_epoch=given.steps * given.batch,
         ),
         augment=AugmentConfig(),
-        training=TrainingConfig(epochs=2),
+        training=TrainingConfig(epochs=epochs),
         compute=compute,
     )
 
@@ -98,7 +96,9 @@ def ours(given: argparse.Namespace, side: str, folder: Path) -> Run:
     from minivess.config.schema import ComputeConfig
     from minivess.inference.device import prepare_torch
 
-    task = our_task(given, side, folder)
+    profile = "fast" if side == "fast" else "strict"
+    compute = ComputeConfig(profile=profile, device="cpu", threads=given.threads)
+    task = our_task(given, folder, compute)
     prepare_torch(ComputeConfig(profile="strict" if side == "strict" else "fast", threads=1))
     import torch
 

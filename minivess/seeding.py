@@ -49,3 +49,19 @@ def torch_seeded(seed: int, purpose: str, *indices: int | str) -> Iterator[None]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive_seed(seed, purpose, *indices))
         yield
+
+
+def reseed_torch(seed: int, purpose: str, *indices: int | str) -> None:
+    """Seed torch's generators anew, within a block of `torch_seeded`; see `derive_seed`.
+
+    >>> import torch
+    >>> with torch_seeded(0, "doctest"):
+    ...     reseed_torch(0, "doctest", 1)
+    ...     first = torch.rand(1)
+    ...     reseed_torch(0, "doctest", 1)
+    ...     bool(torch.rand(1) == first)
+    True
+    """
+    import torch
+
+    torch.manual_seed(derive_seed(seed, purpose, *indices))

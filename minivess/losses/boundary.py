@@ -40,20 +40,12 @@ def signed_distance(label: torch.Tensor, spacing_um: torch.Tensor) -> torch.Tens
     >>> signed_distance(label, torch.tensor([[1.0, 1.0, 5.0]])).ravel().tolist()
     [-9.0, -4.0, 5.0, 10.0]
     """
-    import numpy as np
-    import torch
-    from scipy import ndimage
+    from minivess.losses.distance import to_background
 
-    array = label.detach().cpu().numpy() > 0
-    spacing = spacing_um.detach().cpu().numpy().astype(np.float64)
-    steps = spacing / spacing.min(axis=1, keepdims=True)
-    distances = np.zeros(array.shape, dtype=np.float32)
-    for index, sample in enumerate(array[:, 0]):
-        if sample.any() and not sample.all():
-            inside = ndimage.distance_transform_edt(sample, sampling=steps[index])
-            outside = ndimage.distance_transform_edt(~sample, sampling=steps[index])
-            distances[index, 0] = outside - np.maximum(inside - 1.0, 0.0)
-    return torch.from_numpy(distances).to(label.device)
+    inside, spacing = label > 0, spacing_um.detach().cpu().double()
+    steps = spacing / spacing.amin(dim=1, keepdim=True)
+    depth = (to_background(inside, steps) - 1.0).clamp(min=0.0)
+    return (to_background(~inside, steps) - depth).float()
 
 
 def boundary(config: LossConfig) -> Loss:

@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from minivess.losses import Loss
 
 
-def _distance(mask: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance to the background in voxels, for each sample of (B, 1, x, y, z).
-
-    Zero throughout where a sample has no background.
-    """
-    import numpy as np
-    import torch
-    from scipy import ndimage
-
-    array = mask.detach().cpu().numpy().astype(bool)
-    distances = np.zeros(array.shape, dtype=np.float32)
-    for index, sample in enumerate(array[:, 0]):
-        # Without background there is no boundary to be near to, and so no radius.
-        if sample.any() and not sample.all():
-            distances[index, 0] = ndimage.distance_transform_edt(sample)
-    return torch.from_numpy(distances).to(mask.device)
-
-
 def radius_weights(
     mask: torch.Tensor, skeleton: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,10 +35,12 @@ def radius_weights(
     """
     import torch
 
+    from minivess.losses.distance import to_background
+
     with torch.no_grad():
         inside = mask > 0.5
         on_skeleton = skeleton > 0.5
-        distance = _distance(inside) * inside
+        distance = to_background(inside).float()
         radius = distance * on_skeleton
         largest = radius.amax(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1.0)
         depth = distance.minimum(largest) / largest

@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 
 
 def _erode(volume: torch.Tensor) -> torch.Tensor:
-    from torch.nn import functional
+    from minivess.losses.pooling import AXES, largest_along
 
-    negative = -volume
-    return (
-        -functional.max_pool3d(negative, (3, 1, 1), 1, (1, 0, 0))
-        .maximum(functional.max_pool3d(negative, (1, 3, 1), 1, (0, 1, 0)))
-        .maximum(functional.max_pool3d(negative, (1, 1, 3), 1, (0, 0, 1)))
-    )
+    x, y, z = (largest_along(-volume, axis) for axis in AXES)
+    return -x.maximum(y).maximum(z)
 
 
 def _dilate(volume: torch.Tensor) -> torch.Tensor:
-    from torch.nn import functional
+    from minivess.losses.pooling import largest_around
 
-    return functional.max_pool3d(volume, 3, 1, 1)
+    return largest_around(volume)
 
 
 def soft_skeleton(volume: torch.Tensor, iterations: int) -> torch.Tensor:

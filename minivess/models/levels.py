@@ -99,11 +99,20 @@ def activations(levels: Sequence[Level]) -> float:
 
 
 def multiply_adds(levels: Sequence[Level]) -> float:
-    """Multiplications of all convolutions of a forward pass, for each voxel of the patch."""
+    """Multiplications of all convolutions of a forward pass, for each voxel of the patch.
+
+    >>> fine = Level(1, (1, 1, 1), (POINT,), (POINT,), (2, 2, 1))
+    >>> multiply_adds([fine, Level(4, (2, 2, 1), (POINT,))])
+    8.0
+    """
     total, voxels = 0.0, 1.0
-    for level, weights in zip(levels, _weights(levels), strict=True):
+    for index, (level, weights) in enumerate(zip(levels, _weights(levels), strict=True)):
         voxels /= math.prod(level.stride)
         total += voxels * weights
+        if index + 1 < len(levels):
+            # Of a transposed convolution's weights a voxel meets one in as many as it skips.
+            below = levels[index + 1]
+            total -= voxels * _upsampling(level, below) * (1 - 1 / math.prod(below.stride))
     return total
 
 
@@ -114,6 +123,11 @@ def parameters(levels: Sequence[Level]) -> int:
     540
     """
     return sum(_weights(levels))
+
+
+def _upsampling(level: Level, below: Level) -> int:
+    """Weights of the transposed convolution that makes a level of the one below."""
+    return math.prod(level.upsample) * below.channels * level.channels
 
 
 def _weights(levels: Sequence[Level]) -> list[int]:
@@ -128,7 +142,7 @@ def _weights(levels: Sequence[Level]) -> list[int]:
             for kernel, source in zip(level.encoder, sources, strict=True)
         )
         if index + 1 < len(levels):
-            total += math.prod(level.upsample) * levels[index + 1].channels * own
+            total += _upsampling(level, levels[index + 1])
             joined = [own * (1 + level.concatenated)] + [own] * (len(level.decoder) - 1)
             total += sum(
                 math.prod(kernel) * source * own

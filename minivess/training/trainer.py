@@ -5,6 +5,7 @@ Without such cases those of the last epoch are taken.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from minivess.inference.device import choose_device, choose_precision
 from minivess.inference.sliding_window import predict_probability
 from minivess.models.adapter import ModelAdapter
 from minivess.models.weights import weights_of
-from minivess.seeding import torch_seeded
+from minivess.seeding import reseed_torch, torch_seeded
 from minivess.training.averaging import kept
 from minivess.training.checkpoint import (
     TrainingState,
@@ -98,39 +99,55 @@ def head_weights(count: int) -> list[float]:
     return [weight / sum(raw) for weight in raw]
 
 
-class _EpochPatches:
-    """The patches of one epoch as a map-style data set: the index alone decides the patch."""
+class _Patches:
+    """Patches as a map-style data set: epoch and index alone decide the patch."""
 
-    def __init__(self, task: TrainingTask, epoch: int) -> None:
-        self.task, self.epoch = task, epoch
+    def __init__(self, task: TrainingTask) -> None:
+        self.task = task
 
-    def __len__(self) -> int:
-        return self.task.patches.patches_per_epoch
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        task = self.task
-        key = (task.seed, task.fold, self.epoch)
+    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        task, (epoch, index) = self.task, place
+        key = (task.seed, task.fold, epoch)
         return training_patch(task.train, task.patches, task.augment, key, index)
 
 
-def batches(task: TrainingTask, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+@dataclass(frozen=True)
+class _Order:
+    """Places of the patches of each batch, this process's share of them, epoch after epoch."""
+
+    task: TrainingTask
+    epochs: Sequence[int]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        count, size = self.task.patches.patches_per_epoch, self.task.patches.batch_size
+        for epoch in self.epochs:
+            for first in range(0, count, size):
+                share = self.task.team.share(range(first, min(first + size, count)))
+                yield [(epoch, index) for index in share]
+
+
+def batches(
+    task: TrainingTask, epoch: int, last: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of an epoch: images (B, 1, x, y, z) and labels, in a fixed order.
 
-    Of a team each process gets its share of every batch.
+    With `last` those of the epochs up to it follow. Of a team each process gets its share of
+    every batch. Where processes prepare the patches, they are the same from the first epoch to the
+    last.
     """
     import torch
 
-    patches: Any = _EpochPatches(task, epoch)
-    indices, size = range(len(patches)), task.patches.batch_size
-    firsts = range(0, len(patches), size)
+    patches: Any = _Patches(task)
     loader = torch.utils.data.DataLoader(
         patches,
-        batch_sampler=[list(task.team.share(indices[first : first + size])) for first in firsts],
+        batch_sampler=_Order(task, range(epoch, (last or epoch) + 1)),
         num_workers=task.compute.most_workers,
         # Forked workers share the memory maps and need no pickle of the task.
         multiprocessing_context="fork" if task.compute.workers else None,
         # The loader seeds its workers from here instead of from the global generator.
         generator=torch.Generator().manual_seed(0),
+        # From pinned memory a GPU fetches a batch while it computes another.
+        pin_memory=_compute(task)[0].type == "cuda",
     )
     return iter(loader)
 
@@ -173,34 +190,51 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     epoch: int,
     average: torch.optim.swa_utils.AveragedModel | None = None,
+    source: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> tuple[float, float]:
-    """One epoch (from 1); mean loss and last learning rate."""
+    """One epoch (from 1); mean loss and last learning rate.
+
+    Args:
+        task: what to train on what.
+        network: trained in place.
+        optimizer: of its parameters.
+        epoch: which one.
+        average: moving average of the weights, where there is one.
+        source: batches of this epoch and of those after it; none: of this one alone.
+    """
     import torch
 
     per_epoch = math.ceil(task.patches.patches_per_epoch / task.patches.batch_size)
     together = task.training.accumulate
     steps = math.ceil(per_epoch / together)
     network.train()
-    total, rate = 0.0, 0.0
-    for index, batch in enumerate(batches(task, epoch)):
-        step, place = divmod(index, together)
-        size = min(together, per_epoch - step * together)
-        if place == 0:
-            optimizer.zero_grad(set_to_none=True)
-        loss = _batch_loss(task, network, batch, (epoch, index))
-        (loss / size).backward()
-        total += _finite(float(loss.detach()), task, epoch)
-        if place + 1 < size:
-            continue
-        done, all_steps = (epoch - 1) * steps + step, steps * task.training.epochs
-        rate = learning_rate(done, all_steps, task.training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        sum_gradients(network.parameters(), task.team)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
-        optimizer.step()
-        if average is not None:
-            average.update_parameters(network)
+    losses, rate, on = [], 0.0, _compute(task)
+    source = batches(task, epoch) if source is None else source
+    # The seeds of the steps are not to reach what comes after.
+    with torch_seeded(task.seed, "epoch", task.fold, epoch):
+        for index, batch in enumerate(itertools.islice(source, per_epoch)):
+            step, place = divmod(index, together)
+            size = min(together, per_epoch - step * together)
+            if place == 0:
+                optimizer.zero_grad(set_to_none=True)
+            loss = _batch_loss(task, network, batch, (epoch, index), on)
+            (loss / size).backward()
+            losses.append(loss.detach())
+            if place + 1 < size:
+                continue
+            done, all_steps = (epoch - 1) * steps + step, steps * task.training.epochs
+            rate = learning_rate(done, all_steps, task.training)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            sum_gradients(network.parameters(), task.team)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), task.training.gradient_clip)
+            optimizer.step()
+            if average is not None:
+                average.update_parameters(network)
+    # Read once an epoch: a GPU whose every loss is waited for stands still before each step.
+    total = 0.0
+    for value in torch.stack(losses).tolist():
+        total += _finite(value, task, epoch)
     return total / per_epoch, rate
 
 
@@ -209,19 +243,20 @@ def _batch_loss(
     network: torch.nn.Module,
     batch: tuple[torch.Tensor, torch.Tensor],
     place: tuple[int, int],
+    on: tuple[torch.device, torch.dtype | None],
 ) -> torch.Tensor:
-    """Loss of a whole batch over all heads; `place` is its epoch and its index in the epoch."""
+    """Loss of a whole batch over all heads, on a device in a precision.
+
+    `place` is the epoch of the batch and its index in the epoch.
+    """
     import torch
 
-    device, precision = _compute(task)
-    team = task.team
+    (device, precision), team = on, task.team
     other = () if team.leads else (team.rank,)
-    images, labels = batch[0].to(device), batch[1].to(device)
+    images, labels = (part.to(device, non_blocking=True) for part in batch)
     # Dropout, where a network has it, draws from the global generator.
-    with (
-        torch_seeded(task.seed, "forward", task.fold, *place, *other),
-        torch.autocast(device.type, dtype=precision, enabled=precision is not None),
-    ):
+    reseed_torch(task.seed, "forward", task.fold, *place, *other)
+    with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
         heads = task.adapter.heads(network(images))
     heads = [gathered(head, team) for head in heads]
     label, needed = targets(task, gathered(labels, team), place)
@@ -276,11 +311,12 @@ def fit(
     chosen = network if average is None else average.module
     if task.compute.compile:
         network.compile()
+    source = batches(task, state.epoch + 1, task.training.epochs)
     for epoch in range(state.epoch + 1, task.training.epochs + 1):
         if is_over(state.history, task.training):
             break
         begin = clock()
-        loss, rate = train_epoch(task, network, optimizer, epoch, average)
+        loss, rate = train_epoch(task, network, optimizer, epoch, average, source)
         row = EpochRow(epoch, task.training.epochs, loss, rate, {}, False, 0.0)
         due = epoch % task.training.selection_every == 0 or epoch == task.training.epochs
         if task.selection and due:

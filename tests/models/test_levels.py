@@ -120,5 +120,6 @@ def test_work_and_memory_by_hand() -> None:
         Level(8, (2, 2, 1), (CUBE, CUBE)),
     ]
     assert activations(levels) == 4 * 4 + 2 * 8 / 4
-    finest = 27 * (1 * 4 + 4 * 4) + 4 * 8 * 4 + 27 * (8 * 4 + 4 * 4)
+    # Of the transposed convolution's 2 x 2 weights each voxel meets one.
+    finest = 27 * (1 * 4 + 4 * 4) + 8 * 4 + 27 * (8 * 4 + 4 * 4)
     assert multiply_adds(levels) == finest + 27 * (4 * 8 + 8 * 8) / 4
