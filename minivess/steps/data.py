@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+# A fold that trains on no more cases than these gains most from those that select.
+FEW_CASES = 2
+
+
 def phantom(root: Path) -> None:
     """Write the synthetic volumes and their cases.csv."""
     from minivess.data.phantom import write_phantom
@@ -117,6 +121,10 @@ def folds(root: Path) -> None:
             f"fold {index}: {len(fold.train)} train, {selecting} select the checkpoint, "
             f"{len(fold.validation)} are held out"
         )
+        if fold.selection and len(fold.train) <= FEW_CASES:
+            say(
+                "few to train on: with folds.selection_fraction=0 those that select would train too"
+            )
 
 
 def skeletons(root: Path) -> None:
