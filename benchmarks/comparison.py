@@ -41,6 +41,10 @@ LOSSES = ("cbdice_cldice", "dice_ce")
 THEIRS = ("nnunet", "own")
 PACKAGES = ["torch", "monai", "nnunetv2", "numpy"]
 CACHE = Path(".cache") / "comparison"
+RECIPES = {
+    "own": "otherwise with its defaults",
+    "sgd": "with deep supervision and `presets: {training: sgd}`, otherwise with its defaults",
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,12 @@ class Place:
     """Where a comparison is: results of the experiment, and nnU-Net's folder."""
 
     name: str
+    variant: str = ""
 
     @property
     def results(self) -> Path:
         """Results of this project's side."""
-        return paths.experiment_folder(self.name)
+        return paths.experiment_folder(f"{self.name}{self.variant}")
 
     @property
     def folder(self) -> Path:
@@ -66,7 +71,9 @@ class Place:
 
 def config(given: argparse.Namespace) -> dict[str, Any]:
     """Return this project's side as an experiment file."""
+    sgd = given.recipe == "sgd"
     return {
+        "presets": {"training": "sgd"} if sgd else {},
         "losses": list(LOSSES),
         "folds": {"n_folds": given.folds, "selection_fraction": given.selection},
         "patches": {
@@ -74,7 +81,7 @@ def config(given: argparse.Namespace) -> dict[str, Any]:
             "batch_size": given.batch,
             "patches_per_epoch": given.steps * given.batch,
         },
-        "models": {"dynunet": {"filters": list(given.filters)}},
+        "models": {"dynunet": {"filters": list(given.filters), "deep_supervision": sgd}},
         "training": {"epochs": given.epochs},
         "compute": {"profile": given.profile},
     }
@@ -85,7 +92,7 @@ def train_ours(given: argparse.Namespace, place: Place) -> None:
     import yaml
 
     place.folder.mkdir(parents=True, exist_ok=True)
-    file = place.folder / f"{place.name}.yaml"
+    file = place.folder / f"{place.results.name}.yaml"
     output.write_text(yaml.safe_dump(config(given), sort_keys=False), file)
     command = [sys.executable, "-m", "minivess", "experiment", str(file), *given.keys]
     _check_keys(file, given.keys)
@@ -232,12 +239,13 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
     what = (
         f"Each of {given.folds} folds: {given.epochs * given.steps} optimiser steps with "
         f"{given.batch} patches of {patch} voxels, a U-Net with {filters.replace(' x ', ', ')} "
-        f"filters, windows that overlap by half. This project otherwise with its defaults "
+        f"filters, windows that overlap by half. This project {RECIPES[given.recipe]} "
         f"({precision}), once with its default loss and once with nnU-Net's kind of loss; nnU-Net "
         f"with its own trainer, loss, deep supervision, augmentation and resampling (float32), "
         f"predicting {mirroring}. {_selection(given)}"
     )
-    title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison`"
+    recipe = "" if given.recipe == "own" else f" --recipe {given.recipe}"
+    title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison{recipe}`"
     lines = [title, "", what, "", _limits(place), "", *_differences(cases), ""]
     lines += [*_by_case(cases), ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
@@ -345,6 +353,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=16, help="of an epoch")
     parser.add_argument("--profile", choices=["strict", "fast"], default="fast")
+    parser.add_argument("--recipe", choices=RECIPES, default="own", help="of this project's side")
     parser.add_argument("--mirroring", action="store_true", help="nnU-Net predicts 8 times")
     parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
     parser.add_argument("--part", choices=["prepare", "nnunet"], help=argparse.SUPPRESS)
@@ -392,7 +401,8 @@ def main(arguments: list[str]) -> int:
     prepare_environment()
     given = parsed(arguments)
     choose_kernels("fast")
-    place = Place(f"comparison_{given.name}")
+    variant = "" if given.recipe == "own" else f"_{given.recipe}"
+    place = Place(f"comparison_{given.name}", variant)
     if given.part:
         {"prepare": prepare, "nnunet": train_theirs}[given.part](given, place)
         return 0
@@ -401,7 +411,7 @@ def main(arguments: list[str]) -> int:
     body = section(given, place, measured(place))
     print(body)
     if given.write is not None:
-        page.write_section(given.write, f"comparison-{given.name}", body)
+        page.write_section(given.write, f"comparison-{given.name}{variant}", body)
     return 0
 
 

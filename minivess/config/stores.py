@@ -62,6 +62,18 @@ store(
     group="training",
     name="cpu",
 )
+# How nnU-Net moves its weights (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z).
+store(
+    training.TrainingConfig,
+    optimizer="sgd",
+    learning_rate=1e-2,
+    momentum=0.99,
+    schedule="polynomial",
+    warmup_fraction=0.0,
+    weight_decay=3e-5,
+    group="training",
+    name="sgd",
+)
 store(_network(filters=(8, 16, 32)), group="model", name="dynunet_small")
 store(augment.AugmentConfig, affine_probability=0.0, group="augment", name="light")
 store(

@@ -87,6 +87,22 @@ def test_another_budget_or_other_folds_make_new_masks(
     assert len(set(others)) == len(others)
 
 
+def test_a_recipe_changes_this_projects_side_alone(
+    comparison: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, sgd = (comparison.parsed(["--recipe", name]) for name in ("own", "sgd"))
+    assert comparison.parsed([]) == own
+    file = tmp_path / "sgd.yaml"
+    file.write_text(yaml.safe_dump(comparison.config(sgd)), encoding="utf-8")
+    experiment = resolve(str(file))
+    assert experiment.training.optimizer == "sgd"
+    assert experiment.training.learning_rate == 0.01
+    assert experiment.models["dynunet"].deep_supervision
+    places = [comparison.Place("comparison_x", variant) for variant in ("", "_sgd")]
+    assert places[0].folder == places[1].folder, "nnU-Net's masks are those of both"
+    assert places[0].results != places[1].results
+
+
 def test_what_chooses_the_weights_is_said(comparison: ModuleType) -> None:
     assert "(0.2 of those to train on" in comparison._selection(comparison.parsed([]))
     text = comparison._selection(comparison.parsed(["--selection", "0"]))
