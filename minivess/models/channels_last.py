@@ -1,9 +1,10 @@
-"""Instance normalisation that keeps a network's activations with their channels last, on CPUs.
+"""Instance normalisation that keeps a network's activations with their channels last.
 
 oneDNN's convolutions of few channels take up to half as long on activations that lie with their
-channels last in memory. torch's instance normalisation copies them back, and is slower itself: the
-same arithmetic by torch's batch normalisation of each sample, and by its group normalisation with a
-group for each channel where no gradient is needed, does neither. See `just bench training`.
+channels last in memory, and cuDNN copies others there for each of its own. torch's instance
+normalisation copies them back, and is slower itself: the same arithmetic by torch's batch
+normalisation of each sample, and by its group normalisation with a group for each channel where no
+gradient is needed, does neither. See `just bench training`.
 
 Imported where a network is built: it needs torch.
 """
@@ -27,7 +28,8 @@ class ChannelsLastNorm(torch.nn.InstanceNorm3d):
         if features.device.type not in ("cpu", "cuda") or torch.compiler.is_compiling():
             return super().forward(features)
         features = features.contiguous(memory_format=torch.channels_last_3d)
-        # Group normalisation in bfloat16 takes three times as long on fewer channels.
+        # Group normalisation in bfloat16 takes three times as long on fewer channels; on a GPU it
+        # copies them back.
         few = features.dtype == torch.bfloat16 and self.num_features < BFLOAT16_CHANNELS
         if torch.is_grad_enabled() or few or features.is_cuda:
             found: torch.Tensor = _SampleNorm.apply(features, self.weight, self.bias, self.eps)

@@ -49,8 +49,8 @@ def needed_bytes(patches: PatchConfig, workers: int, devices: int = 1) -> int:
     """
     if workers == 0:
         return 0
-    per_epoch = math.ceil(patches.patches_per_epoch / patches.batch_size)
-    held = min(AHEAD * workers + IN_HAND, per_epoch)
+    # However few batches an epoch has: workers go on to those of the next one.
+    held = AHEAD * workers + IN_HAND
     share = patches.model_copy(update={"batch_size": math.ceil(patches.batch_size / devices)})
     return devices * (held * batch_bytes(share) + (workers + 1) * LOCKS * PAGE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +18,20 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 OWN = ("page", "sides", "networks", "nnunet", "training", "training_gpu")
 
 SIDE = """
-import argparse
+import argparse, os, time
 import sides
 parser = argparse.ArgumentParser()
 sides.add_options(parser, ["one", "two"])
 given = parser.parse_args()
+(given.folder / given.part).write_text(str(os.getpid()))
 asked = []
 def work():
     asked.append(1)
     print("a library says something")
     return sides.Run(len(asked), 0.5, 1.0, {"part": given.part})
 if given.part == "two" and given.runs == 9:
+    while not (given.folder / "one").exists():
+        time.sleep(0.01)
     raise SystemExit(3)
 sides.answering(work)
 """
@@ -59,6 +63,9 @@ def test_sides_stay_and_answer_in_turn(training_gpu: ModuleType, script: Path) -
 def test_a_side_that_fails_ends_the_others(training_gpu: ModuleType, script: Path) -> None:
     with pytest.raises(SystemExit, match="two ended with status 3"):
         training_gpu.in_turn(script, script.parent, ["--runs", "9"], ["one", "two"], 9)
+    for name in ("one", "two"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((script.parent / name).read_text(encoding="utf-8")), 0)
 
 
 def test_the_operations_of_a_step_are_counted(training_gpu: ModuleType) -> None:
