@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 def memory_notes(root: Path) -> list[str]:
     """One line for each training and prediction that took less at once because memory ran out."""
     from minivess.data.volume import read_note
+    from minivess.steps.runs import experiment_runs
 
     notes = []
-    for path in sorted(root.glob("runs/*/*/*/*/run.json")):
-        record, run = output.read_json(path), path.parent
-        name = run.relative_to(root / "runs").as_posix()
+    # Asked by name: other folders of runs are left from an earlier config.
+    for name in experiment_runs(root):
+        run = paths.run_folder(root, name)
+        if not paths.run_record(run).exists():
+            continue
+        record = output.read_json(paths.run_record(run))
         value = record["params"].get("out_of_memory")
         if value is not None:
             notes.append(f"Out of memory: {name} was trained with {value}.")
