@@ -19,7 +19,9 @@ from urllib.error import HTTPError, URLError
 
 from minivess import machine, provenance
 from minivess.config.automatic import planned_patches
+from minivess.config.models import ModelConfig
 from minivess.config.profiles import ModelProfile
+from minivess.config.schema import Experiment
 from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 from minivess.forecast import Step
@@ -275,10 +277,19 @@ def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
     if on_gpu and step > min(gpu.total_mb for gpu in here.gpus):
         fix = "halve patches.batch_size and double training.accumulate"
         findings.append(Finding("fail", where, f"{_size(step)} for a step on the GPU", fix))
-    used = experiment.preprocess.normalisation
-    if adapter.normalisation not in (None, used):
-        text = f"its published weights were trained on intensities by {adapter.normalisation}"
-        fix = f"set preprocess.normalisation to {adapter.normalisation}"
+    if config.weights is not None:
+        findings += _published(experiment, config, adapter.normalisation, where)
+    return findings
+
+
+def _published(
+    experiment: Experiment, config: ModelConfig, normalisation: str | None, where: str
+) -> list[Finding]:
+    """What the published weights that a network starts from ask of intensities and data."""
+    findings, used = [], experiment.preprocess.normalisation
+    if normalisation not in (None, used):
+        text = f"its published weights were trained on intensities by {normalisation}"
+        fix = f"set preprocess.normalisation to {normalisation}"
         findings.append(Finding("look", where, f"{text}, these are by {used}", fix))
     seen = config.profile.trained_on if isinstance(config.profile, ModelProfile) else ()
     if experiment.data.source == "minivess" and "MiniVess" in seen:

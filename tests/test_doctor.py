@@ -162,6 +162,15 @@ def test_intensities_that_published_weights_do_not_know_are_told() -> None:
         assert [f.fix for f in looks] == ["set preprocess.normalisation to minmax"] * told
 
 
+def test_a_network_that_starts_from_no_weights_has_none_to_tell_of(tmp_path: Path) -> None:
+    data = {"source": "minivess", "path": str(tmp_path)}
+    for weights, looks in (("a.pt", 2), (None, 0)):
+        network = {"fm": {"architecture": "vesselfm", "weights": weights}}
+        made = plan(models=network, patches={"patch_size": "auto"}, data=data)
+        found = doctor.examine_experiment(made, forecast(made, 2), LARGE)
+        assert len([f for f in found if "published weights" in f.found]) == looks
+
+
 def test_a_machine_without_avx2_is_worth_a_look(tmp_path: Path) -> None:
     old = replace(LARGE, cpu_flags=frozenset())
     assert states(doctor.examine(old, tmp_path))["CPU"] == "look"
