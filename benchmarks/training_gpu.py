@@ -52,8 +52,9 @@ def ours(given: argparse.Namespace, side: str) -> Callable[[], Any]:
     prepare_torch(compute)
     import torch
 
+    from minivess.training.loading import batches
     from minivess.training.optimisation import make_optimizer
-    from minivess.training.trainer import batches, train_epoch
+    from minivess.training.trainer import train_epoch
 
     task = training.our_task(given, given.folder, compute, epochs=2 * given.runs + 1)
     torch.manual_seed(0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 CODES: dict[str, str] = {
     "MV-CONFIG-001": "unknown config key",
@@ -157,6 +158,10 @@ class MinivessError(Exception):
     def __post_init__(self) -> None:
         if self.code not in CODES:
             raise KeyError(f"error code {self.code} is not in minivess.errors.CODES")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How another process gets it: an exception keeps only what was given without a name."""
+        return type(self), astuple(self)
 
     @property
     def exit_status(self) -> int:

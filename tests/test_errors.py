@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,11 @@ def test_every_code_has_the_form_and_a_family_with_an_exit_status(code: str) -> 
     error = MinivessError(code, what="x")
     assert error.exit_status == EXIT_STATUS[code.split("-")[1]]
     assert 1 <= error.exit_status < 126, "shells use the others themselves"
+
+
+def test_another_process_gets_the_same_error() -> None:
+    error = MinivessError("MV-DATA-001", what="a", where="b", found="c", expected="d", fix="e")
+    assert astuple(pickle.loads(pickle.dumps(error))) == astuple(error)
 
 
 def test_every_family_is_used_and_its_numbers_have_no_gaps() -> None:

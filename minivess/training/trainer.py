@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minivess.config.augment import AugmentConfig
 from minivess.config.schema import ComputeConfig, PatchConfig
 from minivess.config.training import TrainingConfig
-from minivess.data.augment import training_patch
 from minivess.data.patches import check_coarsest, check_patch_size
 from minivess.data.preprocess import PreparedCase
 from minivess.errors import MinivessError
@@ -41,6 +40,7 @@ from minivess.training.distributed import (
     interleaved,
     sum_gradients,
 )
+from minivess.training.loading import batches
 from minivess.training.optimisation import learning_rate, make_average, make_optimizer
 from minivess.training.progress import EpochRow, clock
 from minivess.training.selection import best_epoch, case_scores, is_over
@@ -97,59 +97,6 @@ def head_weights(count: int) -> list[float]:
     """
     raw = [0.5**level for level in range(count)]
     return [weight / sum(raw) for weight in raw]
-
-
-class _Patches:
-    """Patches as a map-style data set: epoch and index alone decide the patch."""
-
-    def __init__(self, task: TrainingTask) -> None:
-        self.task = task
-
-    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        task, (epoch, index) = self.task, place
-        key = (task.seed, task.fold, epoch)
-        return training_patch(task.train, task.patches, task.augment, key, index)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """Places of the patches of each batch, this process's share of them, epoch after epoch."""
-
-    task: TrainingTask
-    epochs: Sequence[int]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        count, size = self.task.patches.patches_per_epoch, self.task.patches.batch_size
-        for epoch in self.epochs:
-            for first in range(0, count, size):
-                share = self.task.team.share(range(first, min(first + size, count)))
-                yield [(epoch, index) for index in share]
-
-
-def batches(
-    task: TrainingTask, epoch: int, last: int | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of an epoch: images (B, 1, x, y, z) and labels, in a fixed order.
-
-    With `last` those of the epochs up to it follow. Of a team each process gets its share of
-    every batch. Where processes prepare the patches, they are the same from the first epoch to the
-    last.
-    """
-    import torch
-
-    patches: Any = _Patches(task)
-    loader = torch.utils.data.DataLoader(
-        patches,
-        batch_sampler=_Order(task, range(epoch, (last or epoch) + 1)),
-        num_workers=task.compute.most_workers,
-        # Forked workers share the memory maps and need no pickle of the task.
-        multiprocessing_context="fork" if task.compute.workers else None,
-        # The loader seeds its workers from here instead of from the global generator.
-        generator=torch.Generator().manual_seed(0),
-        # From pinned memory a GPU fetches a batch while it computes another.
-        pin_memory=_compute(task)[0].type == "cuda",
-    )
-    return iter(loader)
 
 
 def selection_scores(task: TrainingTask, network: torch.nn.Module) -> dict[str, float]:

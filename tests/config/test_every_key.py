@@ -63,12 +63,12 @@ from minivess.steps import analyze, calibrate, data, deploy, report
 from minivess.steps import ensembles as steps_ensembles
 from minivess.steps.evaluated import case_set
 from minivess.training.distributed import Team
+from minivess.training.loading import batches
 from minivess.training.run import PlannedRun, plan_run, write_run
 from minivess.training.targets import targets
 from minivess.training.trainer import (
     TrainingResult,
     TrainingTask,
-    batches,
     fit,
     selection_scores,
     train_epoch,

@@ -27,7 +27,8 @@ from minivess.training.distributed import (
     interleaved,
     team_of,
 )
-from minivess.training.trainer import TrainingResult, TrainingTask, batches, fit, train_epoch
+from minivess.training.loading import batches
+from minivess.training.trainer import TrainingResult, TrainingTask, fit, train_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minivess.config.schema import ComputeConfig, PatchConfig
 from minivess.errors import MinivessError
+from minivess.training.loading import batches
 from minivess.training.run import plan_run
 from minivess.training.shared_memory import (
     PAGE,
@@ -23,7 +24,6 @@ from minivess.training.shared_memory import (
     free_bytes,
     needed_bytes,
 )
-from minivess.training.trainer import batches
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds
 from minivess import paths
 from minivess.training.run import plan_run
-from minivess.training.trainer import batches
+from minivess.training.loading import batches
 from minivess.types import RunKey
 
 experiment = Experiment.model_validate(json.loads(sys.argv[1]))

@@ -12,9 +12,10 @@ from minivess import paths
 from minivess.data.geometry import Geometry, diagonal_affine
 from minivess.data.patches import locate_patch
 from minivess.data.preprocess import LABEL_SKELETON
+from minivess.training.loading import batches
 from minivess.training.run import plan_run
 from minivess.training.targets import targets
-from minivess.training.trainer import batches, fit
+from minivess.training.trainer import fit
 from minivess.types import RunKey, Spacing
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from minivess.config.schema import TrainingConfig
 from minivess.errors import MinivessError
 from minivess.inference.device import cpu_has_bfloat16
 from minivess.training.checkpoint import CHECKPOINT
+from minivess.training.loading import batches
 from minivess.training.optimisation import learning_rate
 from minivess.training.trainer import (
     TrainingResult,
     TrainingTask,
-    batches,
     fit,
     head_weights,
     selection_scores,
