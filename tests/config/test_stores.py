@@ -41,4 +41,4 @@ def test_every_section_of_an_experiment_has_a_store() -> None:
 def test_a_preset_cannot_be_defined_twice() -> None:
     with pytest.raises(ValueError, match="cpu"):
         stores.store(stores.SECTIONS["training"], group="training", name="cpu")
-    assert stores.preset_names("training") == ["cpu", "default"]
+    assert stores.preset_names("training") == ["cpu", "default", "sgd"]
