@@ -157,7 +157,7 @@ def config_page() -> str:
     }
     parts = []
     for group, (section, names) in grouped.items():
-        title = titles.get(group, f"## `{group}`\n\n{section.__doc__}")
+        title = titles.get(group, f"## `{group}`\n\n{inspect.getdoc(section)}")
         parts.append(f"{title}\n\n{_section_table(section, names)}")
     rows = []
     for group, section in stores.SECTIONS.items():

@@ -43,6 +43,12 @@ def test_pages_are_written_with_the_same_bytes_every_time(tmp_path: Path) -> Non
     assert sorted(tmp_path.iterdir()) == sorted(first)
 
 
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_no_text_is_indented_into_a_block_of_code(name: str) -> None:
+    prose = "".join(reference.PAGES[name]().split("```")[::2])  # what is outside code fences
+    assert [line for line in prose.splitlines() if line.startswith((" " * 4, "\t"))] == []
+
+
 def rows(text: str) -> list[list[str]]:
     """Cells of every table row of a page, headers too."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
