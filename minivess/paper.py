@@ -287,7 +287,7 @@ def definitions_table(bibliography: Path) -> str:
 
 
 def runs_table(results: Results) -> str:
-    """Status, selected epoch and digest of every run, one row each."""
+    """Status, epoch of the weights that predict and digest of every run, one row each."""
     names = arm_names(results)
     rows = [
         [

@@ -91,8 +91,9 @@ FIGURES: dict[str, FigureDefinition] = {
         ),
         FigureDefinition(
             "training_curves",
-            "Training loss and Dice of the selection cases. Thin: one run (fold and seed); thick: "
-            "mean over the runs. The values of different losses are not comparable.",
+            "Training loss and, where cases were kept for selection, their Dice. Thin: one run "
+            "(fold and seed); thick: mean over the runs. The values of different losses are not "
+            "comparable.",
             ("history",),
             "minivess.figures.training_curves:draw",
         ),

@@ -344,7 +344,8 @@ def test_lower_is_better(
     assert "No case was kept for selection, so no probability was calibrated" in text
     limits = section(text, "Limits")
     assert "The weights of the last epoch were taken" in limits
-    assert "selected" not in limits
+    assert "selected" not in text
+    assert "of the selection cases" not in text
 
 
 def names_of(manuscript: Path, variable: str) -> set[str]:
