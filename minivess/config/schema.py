@@ -127,6 +127,23 @@ class FoldsConfig(Section):
         # 2 folds of 3 groups would leave one group to train and to select on.
         return 4 if n_folds == 2 and self.selection_fraction else n_folds
 
+    def changes_for(self, n_groups: int) -> list[str]:
+        """What to set where these folds need more groups of cases than there are, each alone.
+
+        >>> FoldsConfig(n_folds=3).changes_for(2)
+        ['set folds.n_folds: 2 and folds.selection_fraction: 0']
+        >>> FoldsConfig(n_folds=2).changes_for(3)
+        ['set folds.n_folds: 3', 'set folds.selection_fraction: 0']
+        """
+        changes = []
+        no_selection = "folds.selection_fraction: 0"
+        if n_groups >= 2 and n_groups != self.n_folds:
+            too = f" and {no_selection}" if self.groups_needed(n_groups) > n_groups else ""
+            changes.append(f"set folds.n_folds: {n_groups}{too}")
+        if self.selection_fraction and n_groups >= self.n_folds:
+            changes.append(f"set {no_selection}")
+        return changes
+
 
 class PatchKeys(Section):
     """Patches the network trains on."""

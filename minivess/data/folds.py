@@ -133,6 +133,8 @@ def make_folds(manifest: pl.DataFrame, config: FoldsConfig) -> Folds:
     folds = []
     for index, (training, validation) in enumerate(sides):
         if len(training) < _parts(config):
+            if config.folds_file is not None:
+                raise _too_few_in_file(index, [len(others) for others, _ in sides], config)
             raise _too_few(len(free), len(sides), config)
         rng = generator(config.folds_seed, "selection", index)
         train, selection = _split_selection(training, config.selection_fraction, rng)
@@ -148,11 +150,6 @@ def _parts(config: FoldsConfig) -> int:
 
 
 def _too_few(found: int, n_folds: int, config: FoldsConfig) -> MinivessError:
-    enough = ["add cases"]
-    if config.selection_fraction and found >= n_folds:
-        enough.insert(0, "set selection_fraction to 0")
-    if found >= 1 + _parts(config):
-        enough.insert(0, f"set n_folds to {found}")
     others = "two others to train and select on" if config.selection_fraction else "one to train on"
     return MinivessError(
         "MV-FOLDS-002",
@@ -160,7 +157,21 @@ def _too_few(found: int, n_folds: int, config: FoldsConfig) -> MinivessError:
         where="folds",
         found=f"{found} groups of cases",
         expected=f"at least {config.groups_needed(n_folds)}: in every fold {others}",
-        fix=", or ".join(enough),
+        fix=", or ".join([*config.changes_for(found), "add cases"]),
+    )
+
+
+def _too_few_in_file(index: int, n_training: list[int], config: FoldsConfig) -> MinivessError:
+    """For a folds file, which itself says how many folds there are and who trains in each."""
+    selects = config.selection_fraction > 0
+    enough = ["set folds.selection_fraction: 0"] if selects and min(n_training) > 0 else []
+    return MinivessError(
+        "MV-FOLDS-002",
+        what=f"fold {index} of the folds file has too few groups in train",
+        where=f"{config.folds_file}, fold {index}",
+        found=f"{n_training[index]} group(s) of cases in train",
+        expected="at least 2: one to train and one to select on" if selects else "at least 1",
+        fix=", or ".join([*enough, "list cases of more groups in train of that fold"]),
     )
 
 

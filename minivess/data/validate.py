@@ -60,8 +60,8 @@ def _same_file(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
 def _groups(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
     """A group for every fold; a folds file has its own.
 
-    Whether there are enough to select on as well is asked when the folds are made: two folds that
-    keep no selection cases need two groups, others four.
+    Whether there are enough to select on as well is asked, with what would help, when the folds are
+    made: two folds that keep no selection cases need two groups, others four.
     """
     folds = experiment.folds
     if folds.folds_file is not None:
@@ -73,8 +73,13 @@ def _groups(rows: list[Row], experiment: Experiment) -> Iterator[Problem]:
             f"{n_groups} groups among {len(rows)} cases"
             + (f", without the {len(locked)} of the test cases" if locked else ""),
             f"at least {folds.n_folds} groups for {folds.n_folds} folds: one in each",
-            (f"set folds.n_folds: {n_groups}, or " if n_groups >= 3 else "")
-            + "add cases, or give independent volumes groups of their own",
+            ", or ".join(
+                [
+                    *folds.changes_for(n_groups),
+                    "add cases",
+                    "give independent volumes groups of their own",
+                ]
+            ),
         ]
         yield _problem("error", "MV-FOLDS-002", "", "folds.n_folds", texts)
 

@@ -115,7 +115,7 @@ def test_folds_without_selection_are_read_as_written(tmp_path: Path) -> None:
     assert [fold.train for fold in made.folds] == [("c000",), ("c001",)]
     write_folds(made, tmp_path / "made.json")
     assert read_folds(tmp_path / "made.json") == made
-    with pytest.raises(MinivessError, match="set selection_fraction to 0"):
+    with pytest.raises(MinivessError, match=r"set folds\.selection_fraction: 0"):
         make_folds(manifest, FoldsConfig(folds_file=path))
 
 
@@ -291,14 +291,48 @@ def test_too_few_groups_are_refused_with_a_fix_that_works(
     assert caught.value.code == "MV-FOLDS-002"
     *fixes, last = caught.value.fix.split(", or ")
     assert last == "add cases"
-    assert len(fixes) == (n_groups >= (3 if fraction else 2)) + (
-        fraction > 0 and n_groups >= n_folds
-    )
+    fewer = n_groups >= 2 and n_groups != n_folds
+    assert len(fixes) == fewer + (fraction > 0 and n_groups >= n_folds)
     for fix in fixes:
-        key, value = fix.removeprefix("set ").split(" to ")
-        assert make_folds(manifest, config.model_copy(update={key: int(value)})).folds
+        assert make_folds(manifest, changed(config, fix)).folds
     enough = int(caught.value.expected.split()[2].strip(":"))
     assert make_folds(make_manifest([1] * enough), config).folds
+
+
+def changed(config: FoldsConfig, fix: str) -> FoldsConfig:
+    """The config after what the fix of an error asks for."""
+    pairs = [pair.split(": ") for pair in fix.removeprefix("set ").split(" and ")]
+    values = {key.removeprefix("folds."): int(value) for key, value in pairs}
+    assert {"n_folds", "selection_fraction"} >= set(values)
+    return config.model_copy(update=values)
+
+
+@pytest.mark.parametrize(
+    ("training", "fraction", "helps"),
+    [(["c000"], 0.2, True), ([], 0.2, False), ([], 0.0, False)],
+)
+def test_a_fold_of_a_file_that_trains_on_too_little_is_named(
+    tmp_path: Path, training: list[str], fraction: float, helps: bool
+) -> None:
+    """The file decides on the number of folds: `n_folds` would change nothing."""
+    manifest = make_manifest([1] * 4)
+    own = ["c000", "c001"], ["c002", "c003"]
+    path = folds_file(tmp_path, [(list(own[1]), own[0]), (training, own[1])])
+    config = FoldsConfig(folds_file=path, selection_fraction=fraction)
+    with pytest.raises(MinivessError) as caught:
+        make_folds(manifest, config)
+    error = caught.value
+    assert error.code == "MV-FOLDS-002"
+    assert error.where == f"{path}, fold 1"
+    assert error.found == f"{len(training)} group(s) of cases in train"
+    assert "n_folds" not in str(error)
+    *fixes, last = error.fix.split(", or ")
+    assert last == "list cases of more groups in train of that fold"
+    assert len(fixes) == helps
+    for fix in fixes:
+        assert make_folds(manifest, changed(config, fix)).folds
+    folds_file(tmp_path, [(list(own[1]), own[0]), (list(own[0]), own[1])])
+    assert make_folds(manifest, config).folds
 
 
 def test_test_cases_are_locked_away() -> None:

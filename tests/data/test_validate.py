@@ -335,6 +335,25 @@ def test_two_folds_need_two_groups_where_none_is_kept_for_selection(cases):
     cases["a"] = SourceCase("a", case.image, case.label, "b")
     row = only(problems_of(cases, folds=FoldsConfig(n_folds=2)), "MV-FOLDS-002", case="")
     assert row["expected"] == "at least 2 groups for 2 folds: one in each"
+    assert "n_folds" not in row["fix"], "one group is too few for any folds"
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "fraction", "fix"),
+    [
+        (3, 0.2, "set folds.n_folds: 3, or "),
+        (2, 0.2, "set folds.n_folds: 2 and folds.selection_fraction: 0, or "),
+        (2, 0.0, "set folds.n_folds: 2, or "),
+        (1, 0.0, ""),
+    ],
+)
+def test_as_many_folds_as_groups_are_offered_from_two_on(cases, n_groups, fraction, fix):
+    for name in "abcd"[n_groups:]:
+        case = cases[name]
+        cases[name] = SourceCase(name, case.image, case.label, "a")
+    folds = FoldsConfig(n_folds=4, selection_fraction=fraction)
+    row = only(problems_of(cases, folds=folds), "MV-FOLDS-002", case="")
+    assert row["fix"] == f"{fix}add cases, or give independent volumes groups of their own"
 
 
 def test_groups_of_test_cases_are_not_for_folds(cases):
