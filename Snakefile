@@ -1,5 +1,6 @@
 """From raw volumes to tables, figures and a paper: the file-level DAG of one experiment."""
 
+import atexit
 import shlex
 import sys
 from pathlib import Path
@@ -112,6 +113,19 @@ def record_graph(complete):
         write_graph(ROOT, jobs, others if complete and "all" in names else None)
     except MinivessError as error:
         raise WorkflowError(str(error)) from None
+
+
+@atexit.register
+def tell_what_is_planned_later():
+    """At the end of a dry run, in which no hook runs: its plan ends where a checkpoint is to run."""
+    if not workflow.dryrun or workflow.dag is None:
+        return
+    planned = workflow.dag.needrun_jobs(exclude_finished=False)
+    names = sorted(job.rule.name for job in planned if job.is_checkpoint)
+    if names:
+        print(
+            f"What comes after {' and '.join(names)} is planned only then: the same call goes on with it."
+        )
 
 
 onstart:

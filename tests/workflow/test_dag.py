@@ -33,6 +33,7 @@ DOWNSTREAM = {
     "digests",
     "report",
 }
+PLANNED_LATER = "is planned only then: the same call goes on with it."
 RUNS = [RunKey("tiny", loss, 0, fold) for loss in ("dice_ce", "cbdice") for fold in (0, 1)]
 
 
@@ -155,6 +156,7 @@ def test_code_of_a_figure_remakes_only_that_figure(own_project: Workbench) -> No
     edit(own_project.project / "minivess" / "figures" / "fold_heatmap.py")
     text = own_project.complete(dry=True)
     assert planned_rules(text) == {"figure", "digests", "report"}
+    assert PLANNED_LATER not in text
     assert "figure fold_heatmap" in text
     assert "figure paired_cases" not in text
 
@@ -233,6 +235,10 @@ def test_another_patch_and_more_folds_train_again_at_the_first_call(copied: Work
     """Data are validated for both, which must not keep Snakemake from seeing what else changed."""
     patches = {**TINY["patches"], "patch_size": [16, 16, 4]}
     copied.write_config(folds={"n_folds": 3}, patches=patches, losses=["dice_ce"])
+    # A plan cannot show that, and says so.
+    text = copied.complete(dry=True)
+    assert "folds" not in planned_rules(text)
+    assert f"What comes after accept {PLANNED_LATER}" in text
     runs = [paths.run_folder(copied.root, RunKey("tiny", "dice_ce", 0, fold)) for fold in (0, 2)]
     copied.complete(*(str(paths.run_record(run).relative_to(copied.folder)) for run in runs))
     folds = json.loads(paths.folds(copied.root).read_text(encoding="utf-8"))["folds"]
