@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def _erode(volume: torch.Tensor) -> torch.Tensor:
     from minivess.losses.pooling import AXES, largest_along
 
-    x, y, z = (largest_along(-volume, axis) for axis in AXES)
+    negative = -volume
+    x, y, z = (largest_along(negative, axis) for axis in AXES)
     return -x.maximum(y).maximum(z)
 
 
