@@ -41,6 +41,7 @@ LOSSES = ("cbdice_cldice", "dice_ce")
 THEIRS = ("nnunet", "own")
 PACKAGES = ["torch", "monai", "nnunetv2", "numpy"]
 CACHE = Path(".cache") / "comparison"
+DEFAULT_SELECTION = FoldsConfig().selection_fraction
 RECIPES = {
     "own": "otherwise with its defaults",
     "sgd": "with deep supervision and `presets: {training: sgd}`, otherwise with its defaults",
@@ -244,11 +245,17 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
         f"with its own trainer, loss, deep supervision, augmentation and resampling (float32), "
         f"predicting {mirroring}. {_selection(given)}"
     )
-    recipe = "" if given.recipe == "own" else f" --recipe {given.recipe}"
-    title = f"## Comparison with nnU-Net on {given.name}: `just bench comparison{recipe}`"
+    command = " ".join(["just bench comparison", *_special(given)])
+    title = f"## Comparison with nnU-Net on {given.name}: `{command}`"
     lines = [title, "", what, "", _limits(place), "", *_differences(cases), ""]
     lines += [*_by_case(cases), ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
+def _special(given: argparse.Namespace) -> list[str]:
+    """Return the options that make this project's side another one."""
+    options = [] if given.selection == DEFAULT_SELECTION else [f"--selection {given.selection:g}"]
+    return options if given.recipe == "own" else [*options, f"--recipe {given.recipe}"]
 
 
 def _selection(given: argparse.Namespace) -> str:
@@ -347,7 +354,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--selection",
         type=float,
-        default=FoldsConfig().selection_fraction,
+        default=DEFAULT_SELECTION,
         help="part of the cases to train on that chooses this project's weights; 0: the last ones",
     )
     parser.add_argument("--epochs", type=int, default=20)
@@ -411,7 +418,8 @@ def main(arguments: list[str]) -> int:
     body = section(given, place, measured(place))
     print(body)
     if given.write is not None:
-        page.write_section(given.write, f"comparison-{given.name}{variant}", body)
+        key = "".join(f"_{option.removeprefix('--')}" for option in _special(given))
+        page.write_section(given.write, f"comparison-{given.name}{key.replace(' ', '')}", body)
     return 0
 
 

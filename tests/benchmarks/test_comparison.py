@@ -103,6 +103,20 @@ def test_a_recipe_changes_this_projects_side_alone(
     assert places[0].results != places[1].results
 
 
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ([], []),
+        (["--steps", "3"], []),
+        (["--selection", "0", "--recipe", "sgd"], ["--selection 0", "--recipe sgd"]),
+    ],
+)
+def test_a_section_names_what_makes_this_side_another(
+    comparison: ModuleType, options: list[str], found: list[str]
+) -> None:
+    assert comparison._special(comparison.parsed(options)) == found
+
+
 def test_what_chooses_the_weights_is_said(comparison: ModuleType) -> None:
     assert "(0.2 of those to train on" in comparison._selection(comparison.parsed([]))
     text = comparison._selection(comparison.parsed(["--selection", "0"]))
