@@ -53,10 +53,16 @@ def timed(work: Callable[[], Any], units: int = 1) -> tuple[float, float]:
     return (time.perf_counter() - begin) / units, (time.process_time() - cpu) / units
 
 
+def _environment(script: Path) -> dict[str, str]:
+    """This process's, with the script's folder before what else is imported from."""
+    others = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(script.parent), *others])}
+
+
 def child(script: Path, part: str, folder: Path, arguments: Sequence[str]) -> str:
     """Return the last line that a script prints as one part of its benchmark."""
     command = [sys.executable, str(script), *arguments, "--part", part, "--folder", str(folder)]
-    environment = os.environ | {"PYTHONPATH": str(script.parent)}
+    environment = _environment(script)
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.stderr.write(done.stdout[-2000:] + done.stderr[-4000:])
@@ -85,7 +91,7 @@ def in_turn(
 
     The order of the sides turns from round to round; while one works, the others wait.
     """
-    environment = os.environ | {"PYTHONPATH": f"{script.parent}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = _environment(script)
     made: dict[str, subprocess.Popen[str]] = {}
     runs: dict[str, list[Run]] = {name: [] for name in names}
     try:
