@@ -124,7 +124,10 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
             def on_epoch(row: EpochRow) -> None:
                 values = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate}
                 values |= {f"selection/{name}": value for name, value in row.selection.items()}
-                mlflow_log.log_epoch(opened, row.epoch, values)
+                # What is stopped while it writes to SQLite keeps the database locked, for the writing
+                # of its status too.
+                with signals_later():
+                    mlflow_log.log_epoch(opened, row.epoch, values)
                 show(row)
 
             result = fit(plan.task, state, on_epoch)
