@@ -75,12 +75,13 @@ check: _environment
     uv run --no-sync mypy
     uv run --no-sync lint-imports
 
-# Run a benchmark: just bench metrics|training|training_gpu|inference|patches|losses|service|coverage|comparison [--write] ...
-bench name *args: _environment
-    @name="$1"; shift; case "$name" in \
+# Run all benchmarks, or one: just bench [NAME] [--write] ...; just bench --dry-run lists them
+bench *args: _environment
+    @name=; case "${1:--}" in -*) ;; *) name="$1"; shift ;; esac; case "$name" in \
         training|training_gpu|inference|comparison) UV_PROJECT_ENVIRONMENT=.venv-peers \
             uv run --locked --group peers python "benchmarks/$name.py" "$@" ;; \
-        *) uv run --no-sync python "benchmarks/$name.py" "$@" ;; \
+        metrics|losses|patches|service|coverage) uv run --no-sync python "benchmarks/$name.py" "$@" ;; \
+        *) JUST="{{ just_executable() }}" uv run --no-sync python benchmarks/everything.py ${name:+--only "$name"} "$@" ;; \
         esac
 
 # Record the committed digests anew, after a change that is meant to change results

@@ -258,6 +258,11 @@ def _special(given: argparse.Namespace) -> list[str]:
     return options if given.recipe == "own" else [*options, f"--recipe {given.recipe}"]
 
 
+def _variant(given: argparse.Namespace) -> str:
+    """Return the same as part of a name, so that no variant undoes what another has made."""
+    return "".join(f"_{option.removeprefix('--')}" for option in _special(given)).replace(" ", "")
+
+
 def _selection(given: argparse.Namespace) -> str:
     """Return which weights predict, and what that costs."""
     if given.selection == 0:
@@ -408,8 +413,7 @@ def main(arguments: list[str]) -> int:
     prepare_environment()
     given = parsed(arguments)
     choose_kernels("fast")
-    variant = "" if given.recipe == "own" else f"_{given.recipe}"
-    place = Place(f"comparison_{given.name}", variant)
+    place = Place(f"comparison_{given.name}", _variant(given))
     if given.part:
         {"prepare": prepare, "nnunet": train_theirs}[given.part](given, place)
         return 0
@@ -418,8 +422,8 @@ def main(arguments: list[str]) -> int:
     body = section(given, place, measured(place))
     print(body)
     if given.write is not None:
-        key = "".join(f"_{option.removeprefix('--')}" for option in _special(given))
-        page.write_section(given.write, f"comparison-{given.name}{key.replace(' ', '')}", body)
+        name = f"comparison-{given.name}{_variant(given)}"
+        page.write_section(given.write, name, body, page.command("comparison", arguments))
     return 0
 
 

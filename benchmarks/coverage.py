@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import page
 from scipy import ndimage, stats
 from scipy.special import expit
 
@@ -25,6 +27,7 @@ from minivess.config.schema import PhantomConfig
 from minivess.data.phantom import make_phantom
 from minivess.statistics import conformal, nested
 
+PACKAGES = ["numpy", "scipy"]
 SHARE = 0.95
 SPACING_UM = (1.0, 1.0, 5.0)
 LEVEL = 0.99
@@ -108,6 +111,26 @@ def simulate(
     ]
 
 
+def section(given: argparse.Namespace, outcomes: list[Outcome]) -> str:
+    """Return the outcome as a section of the page."""
+    what = (
+        f"{given.splits} random splits of {given.cases} phantom cases with predictions of "
+        f"differing quality: {given.calibration} cases calibrate, 1 tests. Alpha is "
+        f"{given.alpha:g}. A case is covered by an outer margin with at least {SHARE:.0%} of the "
+        f"vessel inside, by an inner one that keeps at least {SHARE:.0%} vessel. Intervals: "
+        f"{LEVEL:.0%}, of so many splits."
+    )
+    rows = ["| | observed | expected | interval | |", "|---|---|---|---|---|"]
+    for one in outcomes:
+        verdict = "holds" if one.holds else "DOES NOT HOLD"
+        rows.append(
+            f"| {one.method} | {one.observed:.3f} | {one.expected} "
+            f"| {one.low:.3f} to {one.high:.3f} | {verdict} |"
+        )
+    lines = ["## Coverage of calibrated margins: `just bench coverage`", "", what, "", *rows, ""]
+    return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
 def main(arguments: list[str]) -> int:
     """Run the simulation and print it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -116,19 +139,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--calibration", type=int, default=19)
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, nargs="?", const=page.PAGE, help="the page to write")
     given = parser.parse_args(arguments)
     pool = make_pool(given.cases, given.seed)
     outcomes = simulate(pool, given.splits, given.calibration, given.alpha, given.seed)
-    print(
-        f"{given.splits} splits of {given.cases} cases: {given.calibration} calibrate, "
-        f"1 tests; alpha {given.alpha:g}, share {SHARE:g}, {LEVEL:.0%} intervals"
-    )
-    for one in outcomes:
-        verdict = "holds" if one.holds else "DOES NOT HOLD"
-        print(
-            f"{one.method:<24} observed {one.observed:.3f}, expected {one.expected:<12} "
-            f"interval [{one.low:.3f}, {one.high:.3f}]  {verdict}"
-        )
+    body = section(given, outcomes)
+    print(body)
+    if given.write is not None:
+        page.write_section(given.write, "coverage", body, page.command("coverage", arguments))
     return 0 if all(one.holds for one in outcomes) else 1
 
 

@@ -32,6 +32,7 @@ TITLES = {
     "nnunet": "nnU-Net's predictor",
 }
 MONAI_TARGET, NNUNET_TARGET = 1.5, 2.0
+FILTERS = [16, 32, 64]
 PACKAGES = ["torch", "monai", "nnunetv2", "numpy"]
 IMAGE, WEIGHTS = "image.npy", "weights.safetensors"
 
@@ -170,7 +171,8 @@ def section(
         f"{given.threads} thread(s); {given.runs} runs of each side, in turn, each in its own "
         "process; imports are not counted. Times as long: of CPU seconds. Memory: of the process."
     )
-    lines = ["## Inference: `just bench inference`", "", what, ""]
+    filters = "" if given.filters == FILTERS else f", {', '.join(map(str, given.filters))} filters"
+    lines = [f"## Inference{filters}: `just bench inference`", "", what, ""]
     lines += [*table(runs, TITLES, "volume", "float32"), ""]
     lines += ["| against the mask of this predictor in float32 | Dice | voxels that differ |"]
     lines += ["|---|---|---|"]
@@ -199,7 +201,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 64])
     parser.add_argument("--window", type=int, nargs=3, default=[128, 128, 16])
     parser.add_argument("--overlap", type=float, default=0.25)
-    parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64])
+    parser.add_argument("--filters", type=int, nargs="+", default=FILTERS)
     parser.add_argument("--steps", type=int, default=60, help="steps of training of the network")
     parser.add_argument("--threads", type=int, default=1)
     add_options(parser, list(TITLES))
@@ -231,7 +233,10 @@ def main(arguments: list[str]) -> int:
     body = section(given, runs, differing)
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "inference", body)
+        name = "-".join(
+            ["inference", *(map(str, given.filters) if given.filters != FILTERS else [])]
+        )
+        page.write_section(given.write, name, body, page.command("inference", arguments))
     return 0
 
 

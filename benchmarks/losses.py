@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
     body = section(found, shape, given.runs)
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "losses", body)
+        page.write_section(given.write, "losses", body, page.command("losses", arguments))
     return 0
 
 

@@ -313,7 +313,7 @@ def main(arguments: list[str]) -> int:
     body = section(runs, about, "a phantom" if given.mask is None else f"`{given.mask.name}`")
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "metrics", body)
+        page.write_section(given.write, "metrics", body, page.command("metrics", arguments))
     panel, libraries = (runs[side][0].values for side in SIDES)
     differing = differing_metrics(panel, libraries)
     for name in differing:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +15,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 HEADING = """# Benchmarks
 
 What `just bench NAME` measured, with the machine that it ran on. Each section is written by its
-benchmark with `--write`; the numbers of another machine are others.
+benchmark with `--write`; the numbers of another machine are others. `just bench --write` makes all
+of them, with these options: `--vesselnn CSV` names the stacks of vesselNN (a copy of
+github.com/petteriTeikari/vesselNN_dataset with benchmarks/vesselnn.csv in its folder), `--mask` a
+mask for the metrics (here MiniVess's). Without `--write` a benchmark only prints.
 """
 
 
@@ -37,10 +42,36 @@ def with_section(page: str, name: str, body: str) -> str:
     return before + section + rest.partition(end)[2]
 
 
-def write_section(path: Path, name: str, body: str) -> None:
-    """Write the section of one benchmark into a page, which is made where there is none."""
+def command(name: str, arguments: Sequence[str]) -> str:
+    """Return the command that makes a section again, with the names alone of files.
+
+    >>> command("metrics", ["--write", "page.md", "--mask", "data/mv68.nii.gz", "--runs", "3"])
+    'just bench metrics --mask mv68.nii.gz --runs 3'
+    >>> command("comparison", ["data.path=../cases.csv", "--write"])
+    'just bench comparison data.path=cases.csv'
+    """
+    words: list[str] = []
+    before = ""
+    for word in arguments:
+        is_page = before == "--write" and not word.startswith("-")
+        if word.partition("=")[0] != "--write" and not is_page:
+            key, equals, value = word.rpartition("=")
+            words.append(key + equals + Path(value).name if "/" in value else word)
+        before = word
+    return shlex.join(["just", "bench", name, *words])
+
+
+def write_section(path: Path, name: str, body: str, made: str) -> None:
+    """Write the section of one benchmark into a page, which is made where there is none.
+
+    Args:
+        path: the page.
+        name: of the section.
+        body: its text.
+        made: the command that it was made with, see `command`.
+    """
     page = path.read_text(encoding="utf-8") if path.exists() else HEADING
-    write_text(with_section(page, name, body), path)
+    write_text(with_section(page, name, f"{body.rstrip()}\n\nMade with `{made}`."), path)
 
 
 def machine(packages: list[str]) -> str:

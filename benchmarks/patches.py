@@ -203,7 +203,7 @@ def main(arguments: list[str]) -> int:
     body = section(given, runs)
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "patches", body)
+        page.write_section(given.write, "patches", body, page.command("patches", arguments))
     return 0
 
 

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 import httpx
 import numpy as np
 import psutil
-from page import PAGE, machine, write_section
+from page import PAGE, command, machine, write_section
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -260,7 +260,7 @@ def main(arguments: list[str]) -> int:
     text, met = section(outcomes, memory, seconds, given.many)
     print(text)
     if given.write:
-        write_section(PAGE, "service", text)
+        write_section(PAGE, "service", text, command("service", arguments))
     return 0 if met else 1
 
 

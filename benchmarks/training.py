@@ -204,7 +204,7 @@ def main(arguments: list[str]) -> int:
     body = section(given, runs)
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "training", body)
+        page.write_section(given.write, "training", body, page.command("training", arguments))
     return 0
 
 

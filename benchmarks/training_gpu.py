@@ -205,7 +205,9 @@ def main(arguments: list[str]) -> int:
     body = section(given, runs, *card(), operations(given))
     print(body)
     if given.write is not None:
-        page.write_section(given.write, "training_gpu", body)
+        page.write_section(
+            given.write, "training_gpu", body, page.command("training_gpu", arguments)
+        )
     return 0
 
 

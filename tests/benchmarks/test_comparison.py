@@ -98,9 +98,12 @@ def test_a_recipe_changes_this_projects_side_alone(
     assert experiment.training.optimizer == "sgd"
     assert experiment.training.learning_rate == 0.01
     assert experiment.models["dynunet"].deep_supervision
-    places = [comparison.Place("comparison_x", variant) for variant in ("", "_sgd")]
-    assert places[0].folder == places[1].folder, "nnU-Net's masks are those of both"
-    assert places[0].results != places[1].results
+    variants = ([], ["--selection", "0"], ["--selection", "0", "--recipe", "sgd"])
+    names = [comparison._variant(comparison.parsed(options)) for options in variants]
+    assert names == ["", "_selection0", "_selection0_recipesgd"]
+    places = [comparison.Place("comparison_x", name) for name in names]
+    assert len({place.folder for place in places}) == 1, "nnU-Net's masks are those of all"
+    assert len({place.results for place in places}) == 3
 
 
 @pytest.mark.parametrize(

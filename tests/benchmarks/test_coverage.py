@@ -23,9 +23,12 @@ def coverage() -> Iterator[ModuleType]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(FILE.parent))
+        spec.loader.exec_module(module)
     yield module
-    del sys.modules[spec.name]
+    for name in (spec.name, "page"):
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

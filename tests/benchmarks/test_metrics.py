@@ -59,13 +59,24 @@ def test_both_sides_agree_and_the_page_says_so(tmp_path: Path) -> None:
 
 def test_a_section_is_replaced_where_it_stands(page: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.md"
-    page.write_section(path, "one", "## One\n\nfirst")
-    page.write_section(path, "two", "## Two\n\nother")
+    page.write_section(path, "one", "## One\n\nfirst", "just bench one")
+    page.write_section(path, "two", "## Two\n\nother", "just bench two")
     before = path.read_text(encoding="utf-8")
-    page.write_section(path, "one", "## One\n\nsecond")
+    page.write_section(path, "one", "## One\n\nsecond", "just bench one")
     assert path.read_text(encoding="utf-8") == before.replace("first", "second")
     assert before.startswith(page.HEADING.rstrip())
-    assert before.index("## One") < before.index("## Two")
+    assert before.index("## One") < before.index("Made with `just bench one`.")
+    assert before.index("Made with `just bench one`.") < before.index("## Two")
+
+
+def test_a_section_is_made_again_with_its_command(page: ModuleType) -> None:
+    options = ["--write", "page.md", "--runs", "3", "--write", "--shape", "8", "8", "4"]
+    assert page.command("metrics", options) == "just bench metrics --runs 3 --shape 8 8 4"
+    assert page.command("patches", ["--write=page.md"]) == "just bench patches"
+    files = ["data.path=/data/cases.csv", "data.vessel_labels=[254,255]", "--mask", "/data/m.npy"]
+    assert page.command("x", files) == (
+        "just bench x data.path=cases.csv 'data.vessel_labels=[254,255]' --mask m.npy"
+    )
 
 
 def test_a_section_without_its_end_is_an_error(page: ModuleType) -> None:
