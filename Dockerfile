@@ -27,7 +27,7 @@ RUN --mount=type=bind,from=uv,target=/opt/uv \
     if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi \
     && export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never \
     && /opt/uv/uv sync --python /usr/local/bin/python3.12 --locked --no-dev --group paper \
-        ${EXTRA:+--extra "$EXTRA"} --no-install-project --compile-bytecode \
+        --extra serve ${EXTRA:+--extra "$EXTRA"} --no-install-project --compile-bytecode \
     && chmod -R go-w .venv
 COPY . .
 # An editable install: the package stays where its Snakefile, configs and paper lie.
@@ -38,7 +38,7 @@ RUN --mount=type=bind,from=uv,target=/opt/uv \
     if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi \
     && export UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never \
     && /opt/uv/uv sync --python /usr/local/bin/python3.12 --locked --no-dev --group paper \
-        ${EXTRA:+--extra "$EXTRA"} --no-compile-bytecode \
+        --extra serve ${EXTRA:+--extra "$EXTRA"} --no-compile-bytecode \
     && .venv/bin/python -m compileall -q --invalidation-mode unchecked-hash minivess \
     && find . -path ./.venv -prune -o -exec chmod u=rwX,go=rX {} +
 # Whoever runs it, with or without a name and a home: what is written apart from results goes

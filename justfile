@@ -38,8 +38,9 @@ trace path *args: _environment
     @uv run --no-sync minivess trace "$@"
 
 # Pack a finished experiment for publication, as an RO-Crate: just crate [NAME]
-crate name="demo" *args: _environment
-    @uv run --no-sync minivess crate --experiment "$@"
+crate *args: _environment
+    @name=demo; case "${1:--}" in -*) ;; *) name="$1"; shift ;; esac; \
+        uv run --no-sync minivess crate --experiment "$name" "$@"
 
 # Render the paper of an experiment (needs Quarto)
 paper name="demo" *args: _environment
@@ -49,15 +50,14 @@ paper name="demo" *args: _environment
 flows *args: _environment
     @uv run --no-sync minivess flow start "$@"
 
-# Open the runs of all experiments in the browser (MLflow)
-ui port="5000": _environment
-    @DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true LITELLM_LOCAL_MODEL_COST_MAP=True \
-        uv run --no-sync mlflow ui --port "$1" --workers 1 \
-        --backend-store-uri "${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+# Open the runs of all experiments in the browser (MLflow): just ui [PORT]
+ui *args: _environment
+    @case "${1:--}" in -*) ;; *) set -- --port "$@" ;; esac; uv run --no-sync minivess ui "$@"
 
 # Serve a champion over HTTP and on a page: just serve [NAME] [--kind overlap] [--no-page]
-serve name="demo" *args: _environment
-    @name="$1"; shift; uv run --no-sync minivess serve --experiment "$name" "$@"
+serve *args: _environment
+    @name=demo; case "${1:--}" in -*) ;; *) name="$1"; shift ;; esac; \
+        uv run --no-sync minivess serve --experiment "$name" "$@"
 
 # Run the tests: just test [pytest arguments]
 test *args: _environment
@@ -112,7 +112,8 @@ sbom file="sbom.cdx.json": _environment
         --output-reproducible --pyproject pyproject.toml --output-format JSON \
         --output-file "$1" .venv
 
-# Install or update the environment, only where the lock is newer than it.
+# Install or update the environment, only where the lock is newer than it. Extras that somebody has
+# installed, such as cluster, stay.
 _environment:
     @[ .venv/.synced -nt uv.lock ] && [ .venv/.synced -nt pyproject.toml ] \
-        || { uv sync --locked && touch .venv/.synced; }
+        || { uv sync --locked --inexact && touch .venv/.synced; }

@@ -1,5 +1,7 @@
 """Which of our own code each step runs: the imports of its function, followed to the end.
 
+With `BESIDE`, what no import statement names.
+
 Snakemake compares the text of a command, not what it imports. Each rule carries the digest of its
 step's code as a parameter, so that editing any of it runs the rule again.
 """
@@ -43,6 +45,15 @@ WITHOUT_EFFECT = frozenset(
         "minivess.types",
     }
 )
+
+# What a step uses without an import statement: by a name in a registry, or in the manuscript.
+BESIDE: dict[str, tuple[str, ...]] = {
+    "calibrate": tuple(
+        f"minivess.calibration.{name}" for name in ("isotonic", "local_temperature", "temperature")
+    ),
+    "paper": ("minivess.paper_calibration", "minivess.paper_sets", "minivess.paper_statistics"),
+    "dashboard": ("minivess.paper_calibration", "minivess.paper_sets", "minivess.paper_statistics"),
+}
 
 # Step -> (its module, its function, modules that it uses without an effect on its files).
 STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
@@ -176,6 +187,7 @@ def step_modules(step: str) -> tuple[str, ...]:
     module, function, unused = STEPS[step]
     ignored = WITHOUT_EFFECT | unused
     todo = {name for part in _function_parts(module, function) for name in _imports(part)}
+    todo |= {*BESIDE.get(step, ())}
     seen: set[str] = set()
     while todo:
         name = todo.pop()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+
+from running_service import free_port
 
 from minivess import __version__
 
@@ -71,6 +77,49 @@ def test_query_prints_a_table_or_the_views(tmp_path: Path) -> None:
     wrong = minivess("query", "SELECT * FROM bseline", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "baseline" in wrong.stderr
+
+
+def test_the_runs_are_shown_where_the_settings_say_they_are(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {**os.environ, "MINIVESS_DEPLOY_MLFLOW_URI": "sqlite:///other.db"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "minivess", "ui", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        assert (tmp_path / "other.db").is_file()
+        assert not (tmp_path / "mlflow.db").exists()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_runs_on_a_server_are_named(tmp_path: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://ada:secret@tracking:5000"}
+    done = subprocess.run(
+        [sys.executable, "-m", "minivess", "ui"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.strip() == "the runs are on this server: http://ada:***@tracking:5000"
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Until a server answers; a minute at most."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, f"it ended with status {process.returncode}"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError(url)
 
 
 def test_errors_lists_codes_with_their_status() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +111,21 @@ def crate(
     from minivess.reproducibility.crate import write_crate
 
     say(str(write_crate(paths.experiment_folder(experiment), output, volumes)))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port of the page.")] = 5000) -> None:
+    """Open the runs of all experiments in the browser, with MLflow."""
+    from minivess.tracking.address import shown, tracking_uri
+
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        say(f"the runs are on this server: {shown(uri)}")
+        return
+    options = ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    # In place of this process: signals reach it.
+    command = [sys.executable, "-m", "mlflow", "ui", *options]
+    os.execv(command[0], command)  # noqa: S606
 
 
 @app.command()

@@ -42,7 +42,9 @@ class Settings:
     prefect_port: int = field(
         metadata=_about("port of the Prefect server of `just flows`", gte=1, lte=65535)
     )
-    host: str = field(metadata=_about("address that service and page listen on"))
+    host: str = field(
+        metadata=_about("address that the service listens on; the page is on this machine alone")
+    )
     service_port: int = field(metadata=_about("port of the segmentation service", gte=1, lte=65535))
     page_port: int = field(metadata=_about("port of the page for people", gte=1, lte=65535))
     token: str = field(repr=False, metadata=_about("what requests must carry; empty: nothing"))

@@ -167,18 +167,33 @@ def volume_suffix(path: Path) -> str | None:
 
 
 def data_files(path: Path) -> list[Path]:
-    """The file itself and, for detached headers (.mhd, .nhdr), the file with its voxels.
+    """The file itself and the others that its voxels are in.
 
-    Reads the text header only. A header that cannot be read gives the path alone; `read_volume`
-    reports what is wrong with it.
+    Those are the data file of a detached header (.mhd, .nhdr) and the parts of an OME-TIFF of
+    several files (.ome.tif). Reads headers only. One that cannot be read gives the path alone;
+    `read_volume` reports what is wrong with it.
     """
-    if volume_suffix(path) not in (".mhd", ".nhdr") or not path.is_file():
+    if not path.is_file():
         return [path]
-    from minivess.data.volume_itk import text_header
+    if is_ome_tiff(path):
+        from minivess.data.volume_tiff import other_parts
 
-    header = text_header(path)
-    name = header.get("elementdatafile") or header.get("data file") or header.get("datafile")
-    return [path] if name is None or name.upper() == "LOCAL" else [path, path.parent / name]
+        return [path, *other_parts(path)]
+    if volume_suffix(path) not in (".mhd", ".nhdr"):
+        return [path]
+    from minivess.data.volume_itk import data_file
+
+    name = data_file(path)
+    return [path] if name is None else [path, path.parent / name]
+
+
+def is_ome_tiff(path: Path) -> bool:
+    """Whether the name says OME-TIFF, which alone may be several files.
+
+    >>> is_ome_tiff(Path("a.ome.tif")), is_ome_tiff(Path("a.OME.TIFF")), is_ome_tiff(Path("a.tif"))
+    (True, True, False)
+    """
+    return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
 
 
 def read_volume(path: Path) -> SourceVolume:

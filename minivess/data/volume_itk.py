@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minivess.data.geometry import lps_affine
-from minivess.data.volume import SourceVolume, Unit, not_three_dimensional, volume_suffix
+from minivess.data.volume import (
+    SourceVolume,
+    Unit,
+    not_three_dimensional,
+    unreadable,
+    volume_suffix,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +63,22 @@ def text_header(path: Path) -> dict[str, str]:
     return fields
 
 
+def data_file(path: Path) -> str | None:
+    """The one file that a detached header names for its voxels, if it names one."""
+    name = _named(path)
+    return None if name.upper() in ("", "LOCAL") or _is_several(name) else name
+
+
+def _named(path: Path) -> str:
+    header = text_header(path)
+    names = ("elementdatafile", "data file", "datafile")
+    return next((header[name] for name in names if header.get(name)), "")
+
+
+def _is_several(name: str) -> bool:
+    return name.upper().split()[:1] == ["LIST"] or "%" in name
+
+
 def _decode(line: bytes) -> str:
     try:
         return line.decode("utf-8")
@@ -82,11 +104,16 @@ def read_itk(path: Path) -> SourceVolume:
     """Read NRRD or MetaImage as (x, y, z); see `minivess.data.volume.read_volume`.
 
     Raises:
-        MinivessError: MV-DATA-003 not one number per voxel of three dimensions.
+        MinivessError: MV-DATA-002 its voxels are in several files, MV-DATA-003 not one number per
+            voxel of three dimensions.
         RuntimeError: SimpleITK cannot read the file.
     """
     import SimpleITK as sitk
 
+    if volume_suffix(path) in (".mhd", ".nhdr") and _is_several(_named(path)):
+        raise unreadable(
+            path, f"its voxels are in several files ({_named(path)})", "save it as one file"
+        )
     image = sitk.ReadImage(str(path))
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise not_three_dimensional(path, f"{image.GetNumberOfComponentsPerPixel()} channels")

@@ -6,11 +6,18 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
 from minivess.data.geometry import diagonal_affine
-from minivess.data.volume import SourceVolume, Unit, not_three_dimensional, unreadable
+from minivess.data.volume import (
+    SourceVolume,
+    Unit,
+    is_ome_tiff,
+    not_three_dimensional,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +38,15 @@ _UM: dict[str, float] = {
     "cm": 1e4,
     "m": 1e6,
 }
-# tifffile reads on after these and returns fewer slices; for us the file is damaged
-_DAMAGE = ("invalid page offset", "corrupted", "suspicious number of tags")
+# tifffile reads on after these and returns fewer slices, or black ones; for us the file is damaged
+_DAMAGE = (
+    "invalid page offset",
+    "corrupted",
+    "suspicious number of tags",
+    "missing data are zeroed",
+    "index out of range",
+    "is missing files",
+)
 _AXIS_NAMES = {"C": "channels", "S": "colour samples", "T": "time points"}
 
 
@@ -60,7 +74,8 @@ def read_tiff(path: Path, alone: bool = False) -> SourceVolume:
 
     Args:
         path: the file.
-        alone: open no other file that its OME-XML may name.
+        alone: open no other file that its OME-XML may name. Only one called .ome.tif is read
+            together with others: `minivess.data.volume.data_files` lists them.
 
     Calibration comes from OME-XML (all three PhysicalSizes) or from ImageJ (unit, spacing and
     resolution); without one of them, or in pixels, the affine is none. The resolution tags of
@@ -72,7 +87,14 @@ def read_tiff(path: Path, alone: bool = False) -> SourceVolume:
     """
     import tifffile
 
-    with _log_messages() as messages, tifffile.TiffFile(path, _multifile=not alone) as file:
+    several = is_ome_tiff(path) and not alone
+    if not several and (parts := other_parts(path)):
+        raise unreadable(
+            path,
+            f"its OME-XML names {len(parts)} other files",
+            "save the volume as one file" + ("" if alone else ", or call all of them .ome.tif"),
+        )
+    with _log_messages() as messages, tifffile.TiffFile(path, _multifile=several) as file:
         n_series = len(file.series)
         _refuse_damage(messages, path)
         if n_series != 1:
@@ -86,8 +108,29 @@ def read_tiff(path: Path, alone: bool = False) -> SourceVolume:
     return SourceVolume(array, diagonal_affine(sizes), unit)
 
 
+def other_parts(path: Path) -> list[Path]:
+    """The other files of an OME-TIFF of several, as its OME-XML names them; often none.
+
+    A file that cannot be read names none: `read_tiff` says what is wrong with it.
+    """
+    import tifffile
+
+    try:
+        with _log_messages(), tifffile.TiffFile(path, _multifile=False) as file:
+            text = file.ome_metadata
+        root = ET.fromstring(text) if text else None  # noqa: S314 - tifffile has read it too
+    except (tifffile.TiffFileError, OSError, ValueError, ET.ParseError):
+        return []
+    if root is None:
+        return []
+    # A file that was renamed still names itself as before: its identifier is the root's.
+    uuid = root.get("UUID")
+    named = {part.get("FileName", "") for part in root.iter() if uuid is None or part.text != uuid}
+    return [path.parent / name for name in sorted(named - {"", path.name})]
+
+
 def _refuse_damage(messages: list[str], path: Path) -> None:
-    damage = [text for text in messages if any(sign in text for sign in _DAMAGE)]
+    damage = [text for text in messages if any(sign in text.lower() for sign in _DAMAGE)]
     if damage:
         raise unreadable(path, damage[0])
 

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from minivess.deploy.segment import INPUT, OUTPUT
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minivess.types import Shape
 
 OPSET = 20
+EXPORTER = ("onnx", "onnxscript")
 AXES = ("batch", "x", "y", "z")
 # What the exporter fills with stack traces, paths and names of Python classes.
 _TRACES = frozenset({"metadata_props", "doc_string", "value_info"})
@@ -36,8 +38,10 @@ def export_network(network: torch.nn.Module, window: Shape, any_window: bool) ->
         any_window: whether the architecture takes windows of other sizes, and so the graph.
 
     Raises:
-        MinivessError: MV-DEPLOY-001 the architecture cannot be exported.
+        MinivessError: MV-SYSTEM-004 the exporter is not installed, MV-DEPLOY-001 the architecture
+            cannot be exported.
     """
+    check_installed()
     import torch
 
     class Foreground(torch.nn.Module):
@@ -81,6 +85,22 @@ def export_network(network: torch.nn.Module, window: Shape, any_window: bool) ->
         _name_axes(value.type.tensor_type.shape.dim, any_window)
     found: bytes = model.SerializeToString(deterministic=True)
     return found
+
+
+def check_installed() -> None:
+    """Refuse to begin without what torch's exporter imports.
+
+    Raises:
+        MinivessError: MV-SYSTEM-004.
+    """
+    missing = [name for name in EXPORTER if find_spec(name) is None]
+    if missing:
+        raise MinivessError(
+            "MV-SYSTEM-004",
+            what="what exports a network to ONNX is not installed",
+            found=f"no {' and no '.join(missing)}",
+            fix="install the extra serve: uv sync --extra serve",
+        )
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,7 @@ def check_schedule(schedule: Schedule) -> None:
 
     Raises:
         MinivessError: MV-CONFIG-003 no such flow, MV-FLOW-003 cron and interval, a wrong one of
-            either, or no such folder.
+            either, no such folder, or a wait of no time.
     """
     known = (*STAGES, ALL)
     if schedule.flow not in known:
@@ -69,12 +71,15 @@ def check_schedule(schedule: Schedule) -> None:
         problem = f"an interval of {schedule.every_s:g} s"
     elif schedule.folder is not None and not schedule.folder.is_dir():
         problem = f"no folder {schedule.folder}"
+    elif not schedule.settle_s > 0:
+        problem = f"files that have arrived after {schedule.settle_s:g} s"
     if problem:
         raise MinivessError(
             "MV-FLOW-003",
             what="the schedule cannot be used",
             found=problem,
-            expected="cron as '0 2 * * *', or an interval of at least 60 s, and an existing folder",
+            expected="cron as '0 2 * * *', or an interval of at least 60 s; an existing folder; "
+            "a time above 0 s after which files have arrived",
             fix="minivess flow serve --help",
         )
 
@@ -169,21 +174,25 @@ def files_of(folder: Path) -> Seen:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        with suppress(FileNotFoundError):  # it has gone since
             facts = path.stat()
-            found[name.as_posix()] = (facts.st_size, facts.st_mtime_ns)
+            if S_ISREG(facts.st_mode):
+                found[name.as_posix()] = (facts.st_size, facts.st_mtime_ns)
     return found
 
 
 def start_run(schedule: Schedule, arrived: list[str]) -> bool:
-    """Ask the server for a run since files arrived; false where it is paused or silent."""
+    """Ask the server for a run since files arrived; false where it is paused, silent or forgot."""
     import httpx
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
     from prefect.states import Scheduled
 
+    name = f"{schedule.flow}/{deployment_name(schedule)}"
     try:
         with get_client(sync_client=True) as client:
-            name = f"{schedule.flow}/{deployment_name(schedule)}"
             deployment = client.read_deployment_by_name(name)
             if deployment.paused:
                 return False
@@ -193,6 +202,9 @@ def start_run(schedule: Schedule, arrived: list[str]) -> bool:
             )
     except httpx.HTTPError as error:
         say(f"the Prefect server does not answer ({error}); files that arrived wait")
+        return False
+    except ObjectNotFound:
+        say(f"the Prefect server does not know {name}; files that arrived wait")
         return False
     say(f"started {schedule.flow}: {text}")
     return True

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from minivess import paths
 from minivess.config.settings import Settings
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, nearest
 from minivess.flows import snakemake
 from minivess.logs import say
 from minivess.signals import signals_later
+from minivess.statistics.champion import RULES
 
 START_S = 120.0
 _POLL_S = 0.2
@@ -44,20 +48,33 @@ class Program:
 def exported(experiment: str, kind: str, cores: str) -> Path:
     """The folder of an experiment's exported champion, which Snakemake makes where it is missing.
 
+    Results are those of the config they were made with, data and overrides included.
+
     Raises:
-        MinivessError: MV-STATE-002 it is not there after all; and as `snakemake.request`.
+        MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not there after all; and as
+            `snakemake.request`.
     """
-    folder = paths.bundle(paths.experiment_folder(experiment), kind)
+    if kind not in RULES:
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no champion {kind}",
+            where="--kind",
+            fix=nearest(kind, RULES),
+        )
+    root = paths.experiment_folder(experiment)
+    folder, made_with = paths.bundle(root, kind), paths.step_config(root, "experiment")
     if not paths.bundle_record(folder).is_file():
-        say(f"{folder} is not there yet: making it with `minivess experiment {experiment} deploy`")
-        status = snakemake.run(snakemake.request(experiment, ["deploy"], cores, False))
+        file = str(made_with) if made_with.is_file() else experiment
+        command = f"minivess experiment {file} deploy"
+        say(f"{folder} is not there yet: making it with `{command}`")
+        status = snakemake.run(snakemake.request(file, ["deploy"], cores, False))
         if status != 0 or not paths.bundle_record(folder).is_file():
             raise MinivessError(
                 "MV-STATE-002",
                 what=f"the champion {kind} of {experiment} could not be exported",
                 where=str(folder),
                 found=f"exit status {status} of Snakemake",
-                fix=f"correct what is wrong above; try: minivess experiment {experiment} deploy",
+                fix=f"correct what is wrong above; try: {command}",
             )
     return folder
 
@@ -105,8 +122,11 @@ def serve(programs: Sequence[Program], grace_s: float) -> None:
     that are running, for `grace_s` seconds at most.
 
     Raises:
-        MinivessError: MV-SERVICE-009 one did not start, or ended by itself.
+        MinivessError: MV-SERVICE-009 another program listens there already, one did not start, or
+            ended by itself.
     """
+    for program in programs:
+        _check_free(program)
     with TemporaryDirectory(prefix="minivess-serve-") as home:
         environment = {**os.environ, "BENTOML_HOME": home}
         running: list[tuple[Program, subprocess.Popen[bytes]]] = []
@@ -125,6 +145,21 @@ def serve(programs: Sequence[Program], grace_s: float) -> None:
             with signals_later():
                 for _, process in running:
                     snakemake.stop_group(process, grace_s)
+
+
+def _check_free(program: Program) -> None:
+    """Another server, an older one of ours say, would answer in the place of the new one."""
+    address = urlsplit(program.url)
+    assert address.hostname is not None
+    assert address.port is not None
+    with suppress(OSError), socket.create_connection((address.hostname, address.port), 1.0):
+        raise MinivessError(
+            "MV-SERVICE-009",
+            what=f"the {program.name} cannot start",
+            where=program.url,
+            found="another program answers there already",
+            fix="end it, or choose another port in configs/deploy/settings.toml",
+        )
 
 
 def _started(program: Program, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -37,6 +37,7 @@ TARGETS = (
     "paper",
     "dashboard",
     "external",
+    "deploy",
 )
 
 
@@ -164,7 +165,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if separator and "/" not in key:
-            overrides = merge(overrides, nested(key, yaml.safe_load(value)))
+            overrides = merge(overrides, nested(key, _value(argument, value)))
         elif argument in TARGETS:
             targets.append(argument)
         elif Path(argument).exists() and not argument.startswith("results/"):
@@ -180,6 +181,20 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         else:
             targets.append(argument)
     return overrides, targets
+
+
+def _value(argument: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MinivessError(
+            "MV-CONFIG-005",
+            what="the value of a key is not YAML",
+            where=argument,
+            found=str(error).splitlines()[0],
+            expected="a number, a word, or a list such as [96,96,8]",
+            fix="check brackets and quotes; quote the whole argument in the shell",
+        ) from error
 
 
 @dataclass(frozen=True)

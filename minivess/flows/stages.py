@@ -6,6 +6,7 @@ A flow here is a function that runs anywhere; `flows/shown.py` shows it in Prefe
 from __future__ import annotations
 
 import fcntl
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minivess import output, paths, provenance
-from minivess.config.load import STEP_SECTIONS
+from minivess.config.load import STEP_SECTIONS, step_values
+from minivess.config.schema import Experiment
 from minivess.config.settings import Settings, load_settings
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
@@ -111,10 +113,11 @@ def run_stage(
     asked = _request(experiment, arguments, cores)
     with _turn(asked.root):
         plan = _plan(asked)
-        _check_before(stage, plan)
+        _check_before(stage, plan, ["--experiment", experiment, *arguments])
         targets = (*stage.targets, *_optional(stage))
         asked = replace(asked, targets=targets)
-        record = begin_flow(tracking_uri(), asked.name, stage.name, stage_digest(stage, asked.root))
+        digest = stage_digest(stage, plan.experiment)
+        record = begin_flow(tracking_uri(), asked.name, stage.name, digest)
         status = "KILLED"
         try:
             outcome = _attempts(asked, settings, watch)
@@ -182,14 +185,17 @@ def _plan(asked: snakemake.Request) -> Plan:
             time.sleep(WAIT_S)
 
 
-def _check_before(stage: Stage, plan: Plan) -> None:
+def _check_before(stage: Stage, plan: Plan, again: Sequence[str]) -> None:
+    """Refuse to go on before the flow that this one needs; `again` is what to call that with."""
     forget_missing_store(plan.root)
     if stage.needs is None:
         return
     uri, before = tracking_uri(), STAGES[stage.needs]
-    check_flow(uri, plan.root.name, before.name, stage_digest(before, plan.root))
+    fix = shlex.join(["minivess", "flow", "run", before.name, *again])
+    digest = stage_digest(before, plan.experiment)
+    check_flow(uri, plan.root.name, before.name, digest, fix)
     if before.name == "train":
-        check_runs(uri, plan.root.name, plan.runs())
+        check_runs(uri, plan.root.name, plan.runs(), fix)
 
 
 def _optional(stage: Stage) -> tuple[str, ...]:
@@ -203,21 +209,20 @@ def _optional(stage: Stage) -> tuple[str, ...]:
     return stage.optional
 
 
-def stage_digest(stage: Stage, root: Path) -> str:
-    """Digest of the resolved config of a flow's steps and of all steps before them."""
-    before = stage_digest(STAGES[stage.needs], root) if stage.needs else ""
-    folder = root / "config"
-    files = sorted(
-        path for step in stage.steps for path in (*folder.glob(f"{step}.yaml"), *_of(folder, step))
-    )
-    return provenance.json_sha256(
-        [before, {path.name: provenance.file_sha256(path) for path in files}]
-    )
+def stage_digest(stage: Stage, experiment: Experiment) -> str:
+    """Digest of the resolved config of a flow's steps and of all steps before them.
 
-
-def _of(folder: Path, step: str) -> Iterator[Path]:
-    """Config files of a step for one network or figure."""
-    return folder.glob(f"{step}-*.yaml")
+    Also of the losses and seeds that are trained, which are in the config of no single step.
+    """
+    before = stage_digest(STAGES[stage.needs], experiment) if stage.needs else ""
+    own = {
+        file: values
+        for file, values in step_values(experiment).items()
+        # A network's or a figure's own file is named after its step.
+        if any(file == step or file.startswith(f"{step}-") for step in stage.steps)
+    }
+    runs = [experiment.losses, experiment.seeds] if "train" in stage.steps else []
+    return provenance.json_sha256([before, own, runs])
 
 
 def _attempts(

@@ -16,6 +16,7 @@ from minivess.data.preprocess import PreparedCase
 from minivess.data.volume import write_volume
 from minivess.errors import MinivessError
 from minivess.inference.device import choose_device, choose_precision
+from minivess.inference.memory import within_memory
 from minivess.inference.sliding_window import predict_probability
 from minivess.inference.windows import window_for
 from minivess.models import build_adapter
@@ -105,6 +106,33 @@ def predict_case(
         dropout,
     )
     return probability, probability > inference.probability_threshold
+
+
+def predict_within_memory(
+    trained: TrainedNetwork,
+    case: PreparedCase,
+    inference: InferenceConfig,
+    compute: ComputeConfig,
+) -> tuple[Float32Array, BoolArray, str]:
+    """`predict_case`, with less at once where memory runs out and the profile allows it.
+
+    Args:
+        trained: network, patch size and divisor.
+        case: the preprocessed case.
+        inference: what is tried first.
+        compute: device, precision and profile.
+
+    Returns:
+        Probability, mask, and what is to be noted of them: nothing, mostly.
+
+    Raises:
+        MinivessError: MV-SYSTEM-003 device not there; MV-SYSTEM-006 out of memory, and nothing may
+            be lowered.
+    """
+    (probability, mask), note = within_memory(
+        lambda windows: predict_case(trained, case, windows, compute), inference, compute.profile
+    )
+    return probability, mask, note
 
 
 def write_prediction(

@@ -47,9 +47,10 @@ def calibrate(root: Path, run: RunKey) -> None:
     if not fold.selection:
         none = config.calibration.model_copy(update={"methods": ()})
         config = config.model_copy(update={"calibration": none})
-    samples = _samples(root, folder, config, fold) if fold.selection else []
+    samples, notes = _samples(root, folder, config, fold) if fold.selection else ([], {})
     fitted = fit_calibrators(config, samples)
     record = {"fitted_on": list(fold.selection), "calibrators": fitted}
+    record |= {"notes": notes} if notes else {}
     output.write_json(record, paths.calibrators(folder))
     columns = {"experiment": config.name, **vars(run)}
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in TABLES}
@@ -82,8 +83,10 @@ def fit_calibrators(config: Experiment, samples: Sequence[Sample]) -> dict[str, 
     }
 
 
-def _samples(root: Path, folder: Path, config: Experiment, fold: Fold) -> list[Sample]:
-    """The selection cases, predicted, with the voxels to fit on."""
+def _samples(
+    root: Path, folder: Path, config: Experiment, fold: Fold
+) -> tuple[list[Sample], dict[str, str]]:
+    """The selection cases, predicted, with the voxels to fit on; what is to be noted of them."""
     import numpy as np
 
     from minivess.calibration import Sample, choose_voxels
@@ -93,14 +96,18 @@ def _samples(root: Path, folder: Path, config: Experiment, fold: Fold) -> list[S
     network = predict.load_network(folder)
     wanted = max(1, config.calibration.fitted_voxels // len(fold.selection))
     seed = config.calibration.calibration_seed
-    samples = []
+    samples: list[Sample] = []
+    notes: dict[str, str] = {}
     for case in fold.selection:
         prepared = open_case(paths.preprocessed_case(root, case))
-        probability, _ = predict.predict_case(network, prepared, config.inference, config.compute)
+        probability, _, note = predict.predict_within_memory(
+            network, prepared, config.inference, config.compute
+        )
+        notes |= {case: note} if note else {}
         voxels = choose_voxels(probability.size, wanted, seed, case)
         image, reference = np.asarray(prepared.image), np.asarray(prepared.label) > 0
         samples.append(Sample(probability, image, reference, voxels))
-    return samples
+    return samples, notes
 
 
 def _predicted(

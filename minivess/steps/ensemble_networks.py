@@ -12,7 +12,14 @@ from minivess import paths, seeding
 from minivess.inference.averages import read_averages, snapshots, swa_weights, swag_sample
 from minivess.inference.device import prepare_torch
 from minivess.inference.ensemble import Member, check_distinct
-from minivess.inference.predict import TrainedNetwork, load_network, predict_case, write_prediction
+from minivess.inference.memory import within_memory
+from minivess.inference.predict import (
+    TrainedNetwork,
+    load_network,
+    predict_case,
+    predict_within_memory,
+    write_prediction,
+)
 from minivess.inference.soup import check_averageable, greedy_soup, uniform_soup
 from minivess.metrics.overlap import dice
 from minivess.models.weights import load_weights, weights_of
@@ -21,8 +28,9 @@ from minivess.steps.ensemble_work import FoldWork, write_members
 if TYPE_CHECKING:
     import torch
 
+    from minivess.config.schema import InferenceConfig
     from minivess.data.preprocess import PreparedCase
-    from minivess.types import Float32Array
+    from minivess.types import BoolArray, Float32Array
 
     type Weights = dict[str, torch.Tensor]
 
@@ -76,9 +84,16 @@ def _selection_dice(work: FoldWork, trained: TrainedNetwork) -> float:
     """Mean Dice of the selection cases, which no result is reported on."""
     scores = []
     for case in work.cases(work.fold.selection):
-        _, mask = predict_case(trained, case, work.config.inference, work.config.compute)
+        _, mask, _ = _predicted(work, trained, case)
         scores.append(dice(mask, np.asarray(case.label) > 0))
     return float(np.mean(scores))
+
+
+def _predicted(
+    work: FoldWork, trained: TrainedNetwork, case: PreparedCase
+) -> tuple[Float32Array, BoolArray, str]:
+    """Probability and mask of a case, and what is to be noted of them."""
+    return predict_within_memory(trained, case, work.config.inference, work.config.compute)
 
 
 def _predict_with(
@@ -88,8 +103,8 @@ def _predict_with(
     load_weights(trained.network, weights, kind)
     folder = paths.ensemble(work.folder, kind, seed)
     for case in work.cases(work.fold.validation):
-        found = predict_case(trained, case, work.config.inference, work.config.compute)
-        write_prediction(folder, case, *found)
+        probability, mask, note = _predicted(work, trained, case)
+        write_prediction(folder, case, probability, mask, note)
 
 
 def _mc_dropout(work: FoldWork, seed: int) -> dict[str, Any]:
@@ -97,10 +112,15 @@ def _mc_dropout(work: FoldWork, seed: int) -> dict[str, Any]:
     config, fold = work.config, work.runs[seed].fold
     trained = load_network(work.run_folder(seed))
 
-    def passes(case: PreparedCase) -> Iterator[Float32Array]:
+    def one(case: PreparedCase, number: int, windows: InferenceConfig) -> Float32Array:
+        with seeding.torch_seeded(seed, "mc-dropout", fold, case.case, number):
+            return predict_case(trained, case, windows, config.compute, True)[0]
+
+    def passes(case: PreparedCase) -> Iterator[tuple[Float32Array, str]]:
         for number in range(config.ensembles.mc_passes):
-            with seeding.torch_seeded(seed, "mc-dropout", fold, case.case, number):
-                yield predict_case(trained, case, config.inference, config.compute, True)[0]
+            yield within_memory(
+                partial(one, case, number), config.inference, config.compute.profile
+            )
 
     for case in work.cases(work.fold.validation):
         write_members(work, "mc_dropout", seed, case, passes(case))
@@ -148,10 +168,11 @@ def _predict_members(
     trained = load_network(work.run_folder(seed))
     check_averageable(trained.network, kind)
 
-    def probabilities(case: PreparedCase) -> Iterator[Float32Array]:
+    def probabilities(case: PreparedCase) -> Iterator[tuple[Float32Array, str]]:
         for member in members:
             load_weights(trained.network, member(), kind)
-            yield predict_case(trained, case, work.config.inference, work.config.compute)[0]
+            probability, _, note = _predicted(work, trained, case)
+            yield probability, note
 
     for case in work.cases(work.fold.validation):
         write_members(work, kind, seed, case, probabilities(case))

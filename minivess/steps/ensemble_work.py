@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from minivess import paths
 from minivess.config.schema import Experiment
 from minivess.inference.ensemble import mean_probability
+from minivess.inference.memory import note_of_members
 from minivess.inference.uncertainty import uncertainty
 from minivess.types import RunKey
 
@@ -53,21 +54,36 @@ def write_members(
     kind: str,
     seed: int,
     case: PreparedCase,
-    probabilities: Iterator[Float32Array],
+    members: Iterable[tuple[Float32Array, str]],
 ) -> None:
-    """Write the mean of members' probabilities, its mask and, where wanted, the maps."""
+    """Write the mean of members' probabilities, its mask and, where wanted, the maps.
+
+    Args:
+        work: what the ensembles are made from.
+        kind: of the ensemble.
+        seed: of the ensemble.
+        case: what was predicted.
+        members: probability (x, y, z) of each, and what is noted of how it was predicted.
+    """
     from minivess.data.volume import write_volume
     from minivess.inference.predict import write_prediction
+
+    notes: list[str] = []
+
+    def probabilities() -> Iterator[Float32Array]:
+        for probability, note in members:
+            notes.append(note)
+            yield probability
 
     folder = paths.ensemble(work.folder, kind, seed)
     maps = work.config.ensembles.maps(kind)
     if maps:
-        found = uncertainty(probabilities)
+        found = uncertainty(probabilities())
         mean = found.probability
         for name in maps:
             path = paths.uncertainty(folder, case.case, name)
             write_volume(getattr(found, name), path, case.geometry)
     else:
-        mean = mean_probability(probabilities)
+        mean = mean_probability(probabilities())
     mask = mean > work.config.inference.probability_threshold
-    write_prediction(folder, case, mean, mask)
+    write_prediction(folder, case, mean, mask, note_of_members(notes))

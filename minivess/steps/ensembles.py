@@ -13,12 +13,13 @@ from minivess import output, paths, provenance
 from minivess.config.ensembles import SEED_KINDS, ensemble_model
 from minivess.config.load import load_step
 from minivess.inference.ensemble import check_distinct, check_unseen, read_member, vote_fraction
+from minivess.inference.memory import note_of_members
 from minivess.logs import say
 from minivess.steps.ensemble_work import FoldWork, write_members
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
-    from minivess.types import BoolArray, Float32Array
+    from minivess.types import Float32Array
 
 
 def ensembles(root: Path, model: str, loss: str, fold: int) -> None:
@@ -29,6 +30,7 @@ def ensembles(root: Path, model: str, loss: str, fold: int) -> None:
             same, MV-ENSEMBLE-002 a case that a member has seen, MV-SYSTEM-... from writing.
     """
     from minivess.data.folds import read_folds
+    from minivess.data.volume import read_note
     from minivess.statistics import tables
 
     config = load_step(paths.step_config(root, "ensembles"))
@@ -51,9 +53,11 @@ def ensembles(root: Path, model: str, loss: str, fold: int) -> None:
     output.write_parquet(tables.from_rows("ensembles", rows), paths.ensembles_metrics(folder))
     volumes = sorted(folder.glob("*/seed*/predictions/*.nii.gz"))
     files = {path.relative_to(folder).as_posix(): provenance.file_sha256(path) for path in volumes}
+    noted = {name: note for name in files if (note := read_note(folder / name))}
     record = {"experiment": config.name, "model": model, "loss": loss, "fold": fold}
     output.write_json(
-        {**record, "ensembles": entries, "files": files}, paths.ensembles_record(folder)
+        {**record, "ensembles": entries, "files": files, **({"notes": noted} if noted else {})},
+        paths.ensembles_record(folder),
     )
 
 
@@ -72,13 +76,13 @@ def _predict(work: FoldWork, kind: str, seed: int) -> dict[str, Any]:
     return ensemble_networks.predict(work, kind, seed)
 
 
-def _member_probabilities(work: FoldWork, case: str) -> Iterator[Float32Array]:
-    """The probabilities that the runs have predicted, seed by seed."""
-    from minivess.data.volume import read_volume
+def _member_probabilities(work: FoldWork, case: str) -> Iterator[tuple[Float32Array, str]]:
+    """The probabilities that the runs have predicted, seed by seed, with their notes."""
+    from minivess.data.volume import read_note, read_volume
 
     for seed in work.runs:
         path = paths.probability(work.run_folder(seed), case)
-        yield read_volume(path).array.astype(np.float32)
+        yield read_volume(path).array.astype(np.float32), read_note(path)
 
 
 def _predict_mean(work: FoldWork, seed: int) -> dict[str, Any]:
@@ -88,17 +92,15 @@ def _predict_mean(work: FoldWork, seed: int) -> dict[str, Any]:
 
 
 def _predict_vote(work: FoldWork, seed: int) -> dict[str, Any]:
-    from minivess.data.volume import read_volume
+    from minivess.data.volume import read_note, read_volume
     from minivess.inference.predict import write_prediction
 
-    def masks(case: str) -> Iterator[BoolArray]:
-        for member in work.runs:
-            yield read_volume(paths.prediction(work.run_folder(member), case)).array > 0
-
     for case in work.cases(work.fold.validation):
-        fraction = vote_fraction(masks(case.case))
+        files = [paths.prediction(work.run_folder(member), case.case) for member in work.runs]
+        fraction = vote_fraction(read_volume(path).array > 0 for path in files)
+        note = note_of_members(read_note(path) for path in files)
         folder = paths.ensemble(work.folder, "vote", seed)
-        write_prediction(folder, case, fraction, fraction > 0.5)
+        write_prediction(folder, case, fraction, fraction > 0.5, note)
     return {}
 
 

@@ -6,7 +6,7 @@ means the same in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,9 +129,10 @@ def evaluate_arm(
     rows: list[dict[str, object]] = []
     for name in names:
         case = open_case(paths.preprocessed_case(cases.folder, name))
-        for kind, (probability, mask) in _predicted(networks, case, experiment).items():
+        made, note = _predicted(networks, case, experiment)
+        for kind, (probability, mask) in made.items():
             place = cases.folder if kind == "mean" else paths.vote_folder(cases.folder)
-            write_prediction(place, case, probability, mask)
+            write_prediction(place, case, probability, mask, note)
             values = evaluate_case(
                 mask,
                 np.asarray(case.label) > 0,
@@ -145,39 +146,52 @@ def evaluate_arm(
             rows += [{**about, "n_networks": len(runs), **vars(value)} for value in values]
             shown = ", ".join(f"{value.metric} {value.value:.4g}" for value in values[:4])
             say(f"{cases.name} {name}, {kind}: {shown}")
-    made = tables.from_rows(table, rows)
-    output.write_parquet(made, paths.table(cases.folder, table))
-    return made
+    found = tables.from_rows(table, rows)
+    output.write_parquet(found, paths.table(cases.folder, table))
+    return found
 
 
 def _predicted(
     networks: Sequence[TrainedNetwork], case: PreparedCase, experiment: Experiment
-) -> dict[str, tuple[Float32Array, BoolArray]]:
-    """Probability (x, y, z) and mask by the mean and by the vote of networks, in their order."""
+) -> tuple[dict[str, tuple[Float32Array, BoolArray]], str]:
+    """Probability (x, y, z) and mask by the mean and by the vote of networks, in their order.
+
+    With them what is to be noted of how they were predicted.
+    """
     from minivess.inference.ensemble import pooled
-    from minivess.inference.predict import predict_case
+    from minivess.inference.memory import note_of_members
+    from minivess.inference.predict import predict_within_memory
 
     threshold = experiment.inference.probability_threshold
-    both = pooled(
-        (
-            predict_case(network, case, experiment.inference, experiment.compute)[0]
-            for network in networks
-        ),
-        threshold,
-    )
+    notes: list[str] = []
+
+    def probabilities() -> Iterator[Float32Array]:
+        for network in networks:
+            probability, _, note = predict_within_memory(
+                network, case, experiment.inference, experiment.compute
+            )
+            notes.append(note)
+            yield probability
+
+    both = pooled(probabilities(), threshold)
     found = {"mean": (both.mean, both.mean > threshold), "vote": (both.vote, both.vote > 0.5)}
     assert tuple(found) == KINDS
-    return found
+    return found, note_of_members(notes)
 
 
 def write_result(
     cases: CaseSet, table: pl.DataFrame, facts: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Write result.json: means with intervals over the cases, and facts; what it says.
+    """Write result.json: means with intervals over the cases, notes, and facts; what it says.
 
     Raises:
         MinivessError: MV-SYSTEM-... from writing.
     """
+    from minivess.data.volume import read_note
+
+    names = sorted(set(table["case"]))
+    noted = {name: read_note(paths.prediction(cases.folder, name)) for name in names}
+    notes = {name: note for name, note in noted.items() if note}
     result = {
         "set": cases.name,
         "n_cases": table["case"].n_unique(),
@@ -186,6 +200,7 @@ def write_result(
             kind: set_metrics(table.filter(ensemble=kind), cases.experiment.statistics)
             for kind in KINDS
         },
+        **({"notes": notes} if notes else {}),
         **facts,
     }
     output.write_json(result, paths.set_result(cases.folder))

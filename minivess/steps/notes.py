@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivess import output, paths
+from minivess.config.load import load_step
+from minivess.steps.runs import experiment_runs
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
 
 
 def memory_notes(root: Path) -> list[str]:
-    """One line for each training and prediction that took less at once because memory ran out."""
+    """One line for each training and prediction that took less at once because memory ran out.
+
+    Those of the experiment's own runs and ensembles.
+    """
     from minivess.data.volume import read_note
-    from minivess.steps.runs import experiment_runs
 
     notes = []
     # Asked by name: other folders of runs are left from an earlier config.
@@ -31,6 +35,22 @@ def memory_notes(root: Path) -> list[str]:
             predicted = paths.prediction(run, case)
             note = read_note(predicted) if predicted.exists() else ""
             notes += [f"Prediction of {case} by {name}: {note}."] if note else []
+    return notes + _of_ensembles(root)
+
+
+def _of_ensembles(root: Path) -> list[str]:
+    experiment = load_step(paths.step_config(root, "experiment"))
+    if not experiment.ensembles.kinds:
+        return []
+    notes = []
+    for run in experiment_runs(root):
+        if run.seed != min(experiment.seeds):  # ensembles are of a fold's runs of all seeds
+            continue
+        folder = paths.ensembles(root, run.model, run.loss, run.fold)
+        record = paths.ensembles_record(folder)
+        found = output.read_json(record).get("notes", {}) if record.exists() else {}
+        place = folder.relative_to(root).as_posix()
+        notes += [f"{place}/{name}: {note}." for name, note in sorted(found.items())]
     return notes
 
 

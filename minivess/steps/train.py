@@ -63,7 +63,8 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
     Where memory runs out and the profile allows it, it begins again with smaller batches.
     """
     from minivess.data.folds import read_folds
-    from minivess.training import memory
+    from minivess.inference.memory import is_out_of_memory, release
+    from minivess.training.memory import smaller_batches
     from minivess.training.run import plan_run
     from minivess.training.trainer import fit
 
@@ -82,10 +83,10 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
                 fit(plan.task, paths.training_state(root, plan.state_key), lambda row: None)
             return
         except Exception as error:
-            if not memory.is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            experiment, lowered = memory.smaller_batches(experiment, plan.task.patches, error)
-        memory.release()
+            experiment, lowered = smaller_batches(experiment, plan.task.patches, error)
+        release()
         say(f"{lowered.reason}; the training begins again")
 
 
@@ -124,8 +125,8 @@ def _train_planned(experiment: Experiment, plan: PlannedRun, root: Path, progres
             def on_epoch(row: EpochRow) -> None:
                 values = {"train/loss": row.train_loss, "train/learning_rate": row.learning_rate}
                 values |= {f"selection/{name}": value for name, value in row.selection.items()}
-                # What is stopped while it writes to SQLite keeps the database locked, for the writing
-                # of its status too.
+                # What is stopped while it writes to SQLite keeps the database locked, also for the
+                # writing of its status.
                 with signals_later():
                     mlflow_log.log_epoch(opened, row.epoch, values)
                 show(row)
@@ -168,23 +169,14 @@ def predict(root: Path, key: RunKey, case: str) -> None:
     """
     from minivess.data.preprocess import open_case
     from minivess.inference.device import prepare_torch
-    from minivess.inference.predict import load_network, predict_case, write_prediction
-    from minivess.training import memory
+    from minivess.inference.predict import load_network, predict_within_memory, write_prediction
 
     config = load_step(paths.step_config(root, "predict"))
     prepare_torch(config.compute)
-    run, inference = paths.run_folder(root, key), config.inference
+    run = paths.run_folder(root, key)
     prepared = open_case(paths.preprocessed_case(root, case))
-    while True:
-        try:
-            probability, mask = predict_case(load_network(run), prepared, inference, config.compute)
-            break
-        except Exception as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            inference, lowered = memory.smaller_windows(inference, config.compute.profile, error)
-        memory.release()
-        say(f"{lowered.reason}; again with {lowered.value}")
-    note = memory.lowered_note(config.inference, inference)
+    probability, mask, note = predict_within_memory(
+        load_network(run), prepared, config.inference, config.compute
+    )
     write_prediction(run, prepared, probability, mask, note)
     say(f"{key} {case}: {mask.mean():.2%} of the volume is vessel")

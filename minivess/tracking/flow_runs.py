@@ -77,8 +77,15 @@ def end_flow(record: FlowRecord, status: str, tags: Mapping[str, str]) -> None:
         client.set_terminated(record.run_id, status=status)
 
 
-def check_flow(uri: str, experiment: str, flow: str, digest: str) -> None:
+def check_flow(uri: str, experiment: str, flow: str, digest: str, fix: str) -> None:
     """Refuse to go on unless a flow has finished with this config.
+
+    Args:
+        uri: see `mlflow_log.tracking_uri`.
+        experiment: name of the experiment.
+        flow: name of the flow.
+        digest: of its config.
+        fix: command that runs the flow.
 
     Raises:
         MinivessError: MV-FLOW-001 it has not run, was made with another config, or did not finish;
@@ -103,14 +110,20 @@ def check_flow(uri: str, experiment: str, flow: str, digest: str) -> None:
         where=shown(uri),
         found=found,
         expected=f"a run that is FINISHED, of the configuration {digest[:16]}",
-        fix=f"minivess flow run {flow} --experiment {experiment}",
+        fix=fix,
     )
 
 
-def check_runs(uri: str, experiment: str, wanted: Sequence[RunKey]) -> None:
+def check_runs(uri: str, experiment: str, wanted: Sequence[RunKey], fix: str) -> None:
     """Refuse to go on where MLflow has a training run that did not finish.
 
     Runs that MLflow lacks are no error: a later step fills them in from the files.
+
+    Args:
+        uri: see `mlflow_log.tracking_uri`.
+        experiment: name of the experiment.
+        wanted: the runs.
+        fix: command that trains them.
 
     Raises:
         MinivessError: MV-FLOW-001 with the names of those runs; MV-TRACK-001 the store cannot be
@@ -129,7 +142,7 @@ def check_runs(uri: str, experiment: str, wanted: Sequence[RunKey]) -> None:
             what=f"{len(bad)} training runs of the experiment {experiment} have not finished",
             where=shown(uri),
             found=", ".join(bad[:MOST_NAMED]) + (", ..." if len(bad) > MOST_NAMED else ""),
-            fix=f"minivess flow run train --experiment {experiment}",
+            fix=fix,
         )
 
 

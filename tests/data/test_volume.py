@@ -345,6 +345,86 @@ def test_truncated_tiff(tmp_path, kind, left):
     assert error_of(path).code == "MV-DATA-002"
 
 
+def test_an_ome_tiff_that_has_fewer_slices_than_it_says(tmp_path):
+    """As a stopped acquisition leaves it; tifffile would give black slices."""
+    stack = np.full((6, 8, 8), 7, dtype=np.uint16)
+    description = tifffile.OmeXml()
+    description.addimage(np.uint16, (6, 8, 8), (6, 1, 1, 8, 8, 1), axes="ZYX")
+    path = tmp_path / "short.ome.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number in range(4):
+            text = description.tostring() if number == 0 else None
+            writer.write(stack[number], contiguous=False, metadata=None, description=text)
+    assert error_of(path).code == "MV-DATA-002"
+
+
+def write_parts(folder: Path, names: list[str]) -> None:
+    """An OME-TIFF of one file per slice, each of which names all of them."""
+    uuids = [
+        f"urn:uuid:0000000{number}-0000-0000-0000-000000000000" for number in range(len(names))
+    ]
+    listed = "".join(
+        f'<TiffData FirstZ="{number}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for number, (name, uuid) in enumerate(zip(names, uuids, strict=True))
+    )
+    for number, name in enumerate(names):
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuids[number]}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            f'DimensionOrder="XYZCT" Type="uint16" SizeX="6" SizeY="5" SizeZ="{len(names)}" '
+            'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+            f"{listed}</Pixels></Image></OME>"
+        )
+        plane = np.full((5, 6), number + 1, dtype=np.uint16)
+        tifffile.imwrite(folder / name, plane, description=text.encode(), metadata=None)
+
+
+def test_all_parts_of_an_ome_tiff_are_the_volume(tmp_path):
+    names = [f"slice{number}.ome.tif" for number in range(3)]
+    write_parts(tmp_path, names)
+    first = tmp_path / names[0]
+    assert read_volume(first).array[0, 0].tolist() == [1, 2, 3]
+    assert data_files(first) == [tmp_path / name for name in names]
+    (tmp_path / names[1]).unlink()
+    assert error_of(first).code == "MV-DATA-002"
+
+
+def test_parts_that_nothing_would_watch_are_refused(tmp_path):
+    write_parts(tmp_path, ["a.tif", "b.tif"])
+    error = error_of(tmp_path / "a.tif")
+    assert (error.code, error.found) == ("MV-DATA-002", "its OME-XML names 1 other files")
+    assert ".ome.tif" in error.fix
+    assert data_files(tmp_path / "a.tif") == [tmp_path / "a.tif"]
+
+
+def test_a_renamed_ome_tiff_is_its_own_file(tmp_path):
+    write_parts(tmp_path, ["before.ome.tif"])
+    path = (tmp_path / "before.ome.tif").rename(tmp_path / "after.ome.tif")
+    assert data_files(path) == [path]
+    plain = path.rename(tmp_path / "after.tif")
+    assert error_of(plain).code == "MV-DATA-003", "one slice, and no other file is missed"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("a.mhd", "ElementDataFile = LIST"), ("a.nhdr", "data file: s%d.raw 0 2 1")]
+)
+def test_a_header_of_several_files_is_refused(tmp_path, array, name, field):
+    path = tmp_path / name
+    sitk.WriteImage(itk_image(array), str(path), False)
+    key = field.replace("=", ":").split(":")[0].strip().lower()
+    lines = [
+        field if line.lower().startswith(key) else line
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    assert data_files(path) == [path]
+    error = error_of(path)
+    assert error.code == "MV-DATA-002"
+    assert "several files" in error.found
+
+
 def itk_image(array: np.ndarray) -> sitk.Image:
     image = sitk.GetImageFromArray(zyx(array))
     image.SetSpacing((0.5, 0.75, 2.0))

@@ -133,6 +133,17 @@ def test_the_same_bytes_again_and_from_another_folder(exported: Exported, tmp_pa
     assert done.stdout.strip() == hashlib.sha256(exported.model).hexdigest(), done.stderr
 
 
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("minivess.deploy.onnx.EXPORTER", ("onnx", "no_such_exporter"))
+    with pytest.raises(MinivessError) as caught:
+        export_network(torch.nn.Conv3d(1, 2, 1), (4, 4, 4), any_window=False)
+    assert caught.value.code == "MV-SYSTEM-004"
+    assert caught.value.found == "no no_such_exporter"
+    assert "--extra serve" in caught.value.fix
+
+
 def test_a_network_that_onnx_cannot_say_is_an_error() -> None:
     import torch
 

@@ -21,7 +21,7 @@ from flows_project import Project, all_gone, free_port, make_project, sleeper_of
 
 from minivess.errors import MinivessError
 from minivess.flows import server
-from minivess.flows.serve import Schedule, check_schedule, files_of, watch_folder
+from minivess.flows.serve import Schedule, check_schedule, files_of, start_run, watch_folder
 
 BROWSER = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
@@ -157,6 +157,14 @@ def test_the_pages_show_the_flow_in_a_browser(served: Prefect, tmp_path: Path) -
         wait_until(shown, "name of the flow run on its page", 60)
 
 
+def test_a_flow_that_the_server_does_not_know_is_not_started(served: Prefect) -> None:
+    """Deleted on Prefect's page, or not there yet: what watches the folder goes on."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: served.api}):
+        assert not start_run(Schedule("nobody"), ["new.tif"])
+
+
 def test_a_schedule_arriving_files_pause_and_the_end(
     served: Prefect, ended: list[subprocess.Popen[Any]]
 ) -> None:
@@ -222,6 +230,7 @@ def test_a_port_that_is_taken(served: Prefect, tmp_path: Path) -> None:
         ({"cron": "0 2 * * *", "every_s": 60}, "both"),
         ({"every_s": 0.0}, "an interval of 0 s"),
         ({"folder": Path("nowhere")}, "no folder nowhere"),
+        ({"settle_s": 0.0}, "arrived after 0 s"),
     ],
 )
 def test_a_schedule_that_cannot_be_used(wrong: dict[str, Any], found: str) -> None:
@@ -246,6 +255,7 @@ def test_files_have_arrived_when_they_no_longer_change(
 
     (tmp_path / "old.tif").write_text("old", encoding="utf-8")
     (tmp_path / ".hidden").write_text("", encoding="utf-8")
+    (tmp_path / "gone.tif").symlink_to(tmp_path / "moved.tif")  # listed, and not there
     assert list(files_of(tmp_path)) == ["old.tif"]
     starts: list[list[str]] = []
     answers = [False, True, True]

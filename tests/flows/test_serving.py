@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -111,6 +113,48 @@ def test_a_champion_that_is_not_exported_is_made(
     assert asked == [("demo", ["deploy"], "2", False)]
     assert serving.exported("demo", "topology", "2") == folder
     assert len(asked) == 1, "what is there is not made again"
+
+
+def test_a_champion_is_exported_as_its_results_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the data and overrides of `just experiment`, not with what the name alone stands for."""
+    monkeypatch.chdir(tmp_path)
+    root = paths.experiment_folder("mine")
+    file = paths.step_config(root, "experiment")
+    file.parent.mkdir(parents=True)
+    file.write_text("name: mine\n", encoding="utf-8")
+    asked: list[tuple[object, ...]] = []
+
+    def run(request: tuple[object, ...]) -> int:
+        asked.append(request)
+        make_bundle(paths.bundle(root, "overlap"))
+        return 0
+
+    monkeypatch.setattr(snakemake, "request", lambda *arguments: arguments)
+    monkeypatch.setattr(snakemake, "run", run)
+    serving.exported("mine", "overlap", "2")
+    assert asked == [(str(file), ["deploy"], "2", False)]
+
+
+def test_a_misspelt_champion_exports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(snakemake, "request", lambda *_: pytest.fail("Snakemake was asked"))
+    with pytest.raises(MinivessError) as caught:
+        serving.exported("demo", "topolgy", "2")
+    assert caught.value.code == "MV-CONFIG-003"
+    assert "topology" in caught.value.fix
+
+
+def test_a_port_that_another_server_answers_on_is_refused(tmp_path: Path) -> None:
+    program = server(tmp_path)
+    address = ("127.0.0.1", urlsplit(program.url).port)
+    with socket.create_server(address), pytest.raises(MinivessError) as caught:
+        serving.serve([program], grace_s=5)
+    assert caught.value.code == "MV-SERVICE-009"
+    assert caught.value.found == "another program answers there already"
 
 
 def test_an_export_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,14 @@ from workbench import PROJECT
 
 from minivess import provenance
 from minivess.errors import MinivessError
-from minivess.flows.snakemake import Request, request, run, source_overrides, stop_group
+from minivess.flows.snakemake import (
+    TARGETS,
+    Request,
+    request,
+    run,
+    source_overrides,
+    stop_group,
+)
 
 EXPERIMENT = {"losses": ["dice_ce"], "phantom": {"n_cases": 4}, "folds": {"n_folds": 2}}
 
@@ -62,6 +69,22 @@ def test_snakemake_reads_every_override_as_it_was_meant(folder: Path) -> None:
     assert experiment.training.learning_rate == 1e-3
     assert experiment.patches.patch_size == (16, 16, 8)
     assert experiment.inference.window_size is None
+
+
+@pytest.mark.parametrize("argument", ["patch_size=[96,96,8", "augment={a: 1", "name='x"])
+def test_a_value_that_is_no_yaml_is_named(folder: Path, argument: str) -> None:
+    with pytest.raises(MinivessError) as caught:
+        request("small.yaml", ["epochs=3", argument], "2", dry_run=True)
+    assert caught.value.code == "MV-CONFIG-005"
+    assert caught.value.where == argument
+
+
+def test_a_folder_with_the_name_of_a_target_is_no_data(folder: Path) -> None:
+    for name in TARGETS:
+        (folder / name).mkdir()
+        asked = request("small.yaml", [name], "2", dry_run=True)
+        assert asked.targets == (name,)
+        assert asked.overrides == {}
 
 
 def test_data_on_the_command_line(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from flows_project import EXPERIMENT, Project, all_gone, make_project, sleeper_of
 
+from minivess.config.load import resolve
 from minivess.config.settings import load_settings
 from minivess.errors import CODES, RETRYABLE, MinivessError
 from minivess.flows import snakemake, stages
@@ -108,6 +110,29 @@ def test_a_flow_refuses_what_another_configuration_has_made(asked: list[tuple[st
     assert len(asked) == 2
 
 
+def test_what_is_advised_has_the_arguments_that_were_given(asked: list[tuple[str, ...]]) -> None:
+    experiment = write_experiment("advised")
+    with pytest.raises(MinivessError) as caught:
+        run_stage("train", experiment, ["epochs=3", "patch_size=[16, 16, 8]"], "1")
+    assert caught.value.fix == (
+        "minivess flow run data --experiment advised.yaml epochs=3 'patch_size=[16, 16, 8]'"
+    )
+    words = shlex.split(caught.value.fix)[6:]
+    run_stage("data", experiment, words, "1")
+    run_stage("train", experiment, words, "1")
+
+
+def test_a_config_file_that_an_earlier_plan_has_left_changes_nothing(
+    asked: list[tuple[str, ...]],
+) -> None:
+    experiment = write_experiment("planned")
+    run_stage("data", experiment, [], "1")
+    (Path("results") / "planned" / "config" / "train-left.yaml").write_text("a: 1\n", "utf-8")
+    (Path("results") / "planned" / "config" / "phantom-left.yaml").write_text("a: 1\n", "utf-8")
+    run_stage("train", experiment, [], "1")
+    run_stage("analyze", experiment, [], "1")
+
+
 def test_a_failed_flow_is_refused_by_name(
     asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,21 +149,22 @@ def test_a_failed_flow_is_refused_by_name(
 def test_a_killed_flow_has_not_finished_and_is_told_so(asked: list[tuple[str, ...]]) -> None:
     begin_flow(URI, "killed", "data", "digest")
     with pytest.raises(MinivessError, match="status RUNNING"):
-        check_flow(URI, "killed", "data", "digest")
+        check_flow(URI, "killed", "data", "digest", "run it")
     second = begin_flow(URI, "killed", "data", "digest")
     end_flow(second, "FINISHED", {})
-    check_flow(URI, "killed", "data", "digest")
+    check_flow(URI, "killed", "data", "digest", "run it")
 
 
 def test_training_runs_that_failed_are_named(asked: list[tuple[str, ...]]) -> None:
     good, bad, missing = (RunKey("net", "dice_ce", 0, fold) for fold in range(3))
     for key, status in ((good, "FINISHED"), (bad, "FAILED")):
         close_run(open_run(URI, "named", key, "digest", {}, {}), status)  # type: ignore[arg-type]
-    check_runs(URI, "named", [good, missing])
+    check_runs(URI, "named", [good, missing], "train them")
     with pytest.raises(MinivessError) as caught:
-        check_runs(URI, "named", [good, bad, missing])
+        check_runs(URI, "named", [good, bad, missing], "train them")
     assert caught.value.code == "MV-FLOW-001"
     assert caught.value.found == f"{bad} (FAILED)"
+    assert caught.value.fix == "train them"
 
 
 def test_the_digest_of_a_flow_has_the_config_of_its_steps_and_of_those_before(
@@ -149,18 +175,19 @@ def test_the_digest_of_a_flow_has_the_config_of_its_steps_and_of_those_before(
         "same": {},
         "figures": {"figures": {"forest": {"width_mm": 111}}},
         "training": {"training": {"epochs": 3}},
+        "losses": {"losses": ["dice"]},
+        "seeds": {"seeds": [7]},
         "phantom": {"phantom": {"n_cases": 5}},
     }.items():
-        folder = Path("digests") / name
-        folder.mkdir(parents=True)
-        root = run_stage("data", write_experiment("digested", **changes), [], "1")
-        digests[name] = {flow: stage_digest(stage, root) for flow, stage in STAGES.items()}
+        experiment = resolve(write_experiment("digested", **changes))
+        digests[name] = {flow: stage_digest(stage, experiment) for flow, stage in STAGES.items()}
     changed = {
         name: {flow for flow in STAGES if digests[name][flow] != digests["same"][flow]}
         for name in digests
     }
     assert changed["figures"] == {"analyze", "deploy", "dashboard"}
-    assert changed["training"] == {"train", "analyze", "deploy", "dashboard"}
+    for name in ("training", "losses", "seeds"):
+        assert changed[name] == {"train", "analyze", "deploy", "dashboard"}, name
     assert changed["phantom"] == set(STAGES)
 
 

@@ -13,10 +13,10 @@ from minivess.config.schema import ComputeConfig, PatchConfig
 from minivess.config.training import LossConfig, TrainingConfig
 from minivess.data.geometry import Geometry, diagonal_affine
 from minivess.data.preprocess import PreparedCase
+from minivess.inference.memory import is_out_of_memory, release
 from minivess.inference.sliding_window import predict_probability
 from minivess.losses import LOSSES, build_loss, needs_of
 from minivess.losses.needs import SKELETON
-from minivess.training.memory import is_out_of_memory, release
 from minivess.training.trainer import TrainingTask, fit
 
 if TYPE_CHECKING:

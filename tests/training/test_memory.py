@@ -15,10 +15,12 @@ from minivess.config.load import write_step_files
 from minivess.config.schema import InferenceConfig
 from minivess.data.volume import read_note
 from minivess.errors import MinivessError
+from minivess.inference import memory
+from minivess.inference.memory import is_out_of_memory, smaller_windows
 from minivess.models.dynunet import DynUNetAdapter
 from minivess.steps import train as steps
 from minivess.steps.notes import memory_notes
-from minivess.training.memory import is_out_of_memory, smaller_batches, smaller_windows
+from minivess.training.memory import smaller_batches
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What people and the log are told."""
     told: list[str] = []
-    monkeypatch.setattr(steps, "say", told.append)
+    for module in (steps, memory):
+        monkeypatch.setattr(module, "say", told.append)
     return told
 
 
@@ -128,6 +131,7 @@ def test_the_profile_strict_says_which_keys_to_set(
         trained(folder, make_experiment(**strict))
     assert caught.value.code == "MV-SYSTEM-006"
     assert "patches.batch_size=2 and training.accumulate=2" in caught.value.fix
+    assert "With compute.profile=fast it is lowered by itself" in caught.value.fix
     assert "4 patches of 16 x 16 x 8" in caught.value.found
 
 
@@ -155,10 +159,18 @@ def test_another_error_is_none_of_memory(
 def test_devices_share_a_batch_so_none_of_them_lowers_it_alone(
     make_experiment: Callable[..., Experiment],
 ) -> None:
-    made = make_experiment(**{**FAST, "compute": {"profile": "fast", "devices": 2}})
-    with pytest.raises(MinivessError) as caught:
-        smaller_batches(made, made.patches, MemoryError())
-    assert caught.value.code == "MV-SYSTEM-006"
+    shared = {"profile": "fast", "devices": 2}
+    for batch, fix in (
+        (4, "set patches.batch_size=2 and training.accumulate=2"),
+        (6, "set patches.batch_size=2 and training.accumulate=3"),
+        (2, "set a smaller patches.patch_size"),
+    ):
+        made = make_experiment(**{**FAST, "patches": {"batch_size": batch}, "compute": shared})
+        with pytest.raises(MinivessError) as caught:
+            smaller_batches(made, made.patches, MemoryError())
+        assert caught.value.code == "MV-SYSTEM-006"
+        assert caught.value.fix.startswith(fix)
+        assert "by itself" not in caught.value.fix, "it is not, with several devices"
 
 
 @pytest.mark.parametrize(("batch", "less", "more"), [(4, 2, 2), (9, 3, 3), (7, 1, 7)])
@@ -199,6 +211,7 @@ def test_a_prediction_lowers_windows_then_overlap() -> None:
         "overlap=0",
     ]
     assert "window_size" in caught.value.fix
+    assert "by itself" not in caught.value.fix
     with pytest.raises(MinivessError) as caught:
         smaller_windows(InferenceConfig(), "strict", MemoryError())
     assert "inference.window_batch=2" in caught.value.fix
