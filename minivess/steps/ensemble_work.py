@@ -82,7 +82,7 @@ def write_members(
         mean = found.probability
         for name in maps:
             path = paths.uncertainty(folder, case.case, name)
-            write_volume(getattr(found, name), path, case.geometry)
+            write_volume(getattr(found, name), path, case.geometry, note_of_members(notes))
     else:
         mean = mean_probability(probabilities())
     mask = mean > work.config.inference.probability_threshold
