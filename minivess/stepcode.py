@@ -51,8 +51,13 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "calibrate": tuple(
         f"minivess.calibration.{name}" for name in ("isotonic", "local_temperature", "temperature")
     ),
-    "paper": ("minivess.paper_calibration", "minivess.paper_sets", "minivess.paper_statistics"),
-    "dashboard": ("minivess.paper_calibration", "minivess.paper_sets", "minivess.paper_statistics"),
+    "paper": (
+        "minivess.data.phantom",
+        "minivess.paper_calibration",
+        "minivess.paper_sets",
+        "minivess.paper_statistics",
+    ),
+    "dashboard": ("minivess.paper_statistics",),
 }
 
 # Step -> (its module, its function, modules that it uses without an effect on its files).

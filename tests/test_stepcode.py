@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from minivess import provenance, stepcode
+from minivess.calibration import CALIBRATORS
 from minivess.figures import FIGURES
 
 
@@ -34,6 +37,16 @@ def test_what_is_behind_a_step(step: str, behind: set[str], not_behind: set[str]
     assert not modules(step) & not_behind
 
 
+def test_what_no_import_statement_names_is_behind_its_step() -> None:
+    calibrators = {one.module for one in CALIBRATORS.values()}
+    assert calibrators <= set(stepcode.step_modules("calibrate"))
+    for step, file in (("paper", "index.qmd"), ("dashboard", "dashboard.qmd")):
+        text = (provenance.PACKAGE.parent / "paper" / file).read_text(encoding="utf-8")
+        cells = "\n".join(re.findall(r"^(?:from|import) minivess.*$", text, re.MULTILINE))
+        missing = stepcode._imports(ast.parse(cells)) - {"minivess", *stepcode.WITHOUT_EFFECT}
+        assert missing <= set(stepcode.step_modules(step)), step
+
+
 def test_a_figure_depends_on_no_other_figure() -> None:
     shared = {name.removeprefix("figures.") for name in modules("figure") if "figures." in name}
     assert shared & set(FIGURES) == {"qualitative"}  # taken out again by figure_digest
@@ -52,8 +65,6 @@ def digests(project: Path) -> tuple[dict[str, str], dict[str, str]]:
     done = subprocess.run(
         [sys.executable, "-c", CODE], cwd=project, capture_output=True, text=True, check=True
     )
-    import ast
-
     steps, figures = done.stdout.splitlines()
     return ast.literal_eval(steps), ast.literal_eval(figures)
 
@@ -71,6 +82,8 @@ def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> N
         ("losses/cldice.py", {"train"}, set()),
         ("data/thumbnail.py", {"validate", "test", "evaluate_external"}, set()),
         ("figures/fold_heatmap.py", set(), {"fold_heatmap"}),
+        ("calibration/isotonic.py", {"calibrate"}, set()),
+        ("paper_statistics.py", {"paper", "dashboard"}, set()),
         ("errors.py", set(), set()),
     ):
         path = tmp_path / "minivess" / edited
