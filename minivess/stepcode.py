@@ -52,6 +52,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
         f"minivess.calibration.{name}" for name in ("isotonic", "local_temperature", "temperature")
     ),
     "paper": (
+        "minivess.data",
         "minivess.data.phantom",
         "minivess.paper_calibration",
         "minivess.paper_sets",

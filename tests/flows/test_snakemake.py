@@ -81,7 +81,7 @@ def test_a_value_that_is_no_yaml_is_named(folder: Path, argument: str) -> None:
 
 def test_a_folder_with_the_name_of_a_target_is_no_data(folder: Path) -> None:
     for name in TARGETS:
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         asked = request("small.yaml", [name], "2", dry_run=True)
         assert asked.targets == (name,)
         assert asked.overrides == {}
