@@ -21,6 +21,8 @@ from minivess import output, provenance
 from minivess.errors import MinivessError
 
 LOG, SEAL, LOCK = "log.jsonl", "seal.json", ".lock"
+# Events of the test set; the fact `analysis` of their lines is the digest of what is evaluated.
+UNLOCK, EVALUATE = "unlock-test", "test-evaluate"
 FIRST = "0" * 64
 
 

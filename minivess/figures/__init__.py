@@ -51,7 +51,7 @@ FIGURES: dict[str, FigureDefinition] = {
         FigureDefinition(
             "loss_comparison",
             "Metrics of each arm (network and loss). Each point is a case (mean over seeds); the "
-            "large marker is the mean over cases and the bar its BCa bootstrap interval. The "
+            "large marker is the mean over cases and the bar its bootstrap interval. The "
             "dashed line is the mean Dice of the best single intensity threshold of each case, "
             "chosen with the reference in hand. Distances are on a log scale (linear below 1 µm) "
             "where outliers would squeeze the rest.",
@@ -61,7 +61,7 @@ FIGURES: dict[str, FigureDefinition] = {
         FigureDefinition(
             "paired_cases",
             "The primary metric of each case in every arm; a line joins the values of one case. "
-            "Black: mean over cases with its BCa bootstrap interval.",
+            "Black: mean over cases with its bootstrap interval.",
             ("cases", "summary", "comparison"),
             "minivess.figures.paired_cases:draw",
         ),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minivess import audit, paths, provenance
+from minivess.audit import EVALUATE, UNLOCK
 from minivess.config.load import load_step
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError
@@ -17,7 +18,6 @@ from minivess.steps.champion import read_champions
 from minivess.steps.runs import experiment_runs
 from minivess.types import RunKey
 
-UNLOCK, EVALUATE = "unlock-test", "test-evaluate"
 # What decides the result besides the networks and the volumes.
 SECTIONS = ("data", "phantom", "preprocess", "inference", "evaluation", "statistics")
 

@@ -11,7 +11,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from minivess import output, paper, paths, provenance
+from minivess import output, paper, paper_sets, paths, provenance
 from minivess.errors import MinivessError
 from minivess.logs import say
 
@@ -104,7 +104,8 @@ def stage(root: Path, manuscript: Path, folder: Path) -> None:
     Typst reads nothing outside the folder it works in, and two experiments may be rendered at once.
 
     Raises:
-        MinivessError: MV-STATE-002 the experiment lacks a file, MV-DATA-001 no lock file.
+        MinivessError: MV-STATE-002 the experiment lacks a file, MV-LOCK-003 the audit log was
+            changed, MV-DATA-001 no lock file.
     """
     paper.lock_digest(manuscript)
     for name in MANUSCRIPT:
@@ -117,10 +118,11 @@ def stage_results(root: Path, folder: Path) -> None:
     """Copy what pages read of the results into a folder.
 
     Raises:
-        MinivessError: MV-STATE-002 the experiment lacks a file.
+        MinivessError: MV-STATE-002 the experiment lacks a file, MV-LOCK-003 the audit log was
+            changed.
     """
-    paper.read_results(root)
-    for source in paper.sources(root):
+    results = paper.read_results(root)
+    for source in (*paper.sources(root), *paper_sets.sources(results)):
         target = folder / "results" / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
@@ -134,8 +136,9 @@ def render(root: Path, log: Path | None = None) -> None:
         log: where Quarto's own output goes, by default logs/quarto.log of the experiment.
 
     Raises:
-        MinivessError: MV-SYSTEM-004 no Quarto, MV-STATE-002 results missing, MV-DATA-001 no
-            manuscript, MV-PAPER-001 Quarto failed or something in the text is not resolved.
+        MinivessError: MV-SYSTEM-004 no Quarto, MV-STATE-002 results missing, MV-LOCK-003 the audit
+            log was changed, MV-DATA-001 no manuscript, MV-PAPER-001 Quarto failed or something in
+            the text is not resolved.
     """
     program, log = find_quarto(), log or paths.log(root, "quarto")
     with tempfile.TemporaryDirectory(prefix="minivess-paper-") as name:

@@ -21,6 +21,7 @@ from minivess.losses import LOSSES
 from minivess.metrics import METRICS
 from minivess.models import ADAPTERS
 from minivess.statistics.summary import MAIN_METRICS, number, p_number
+from minivess.types import RunKey
 
 PLANS = Path(__file__).parents[2] / "configs" / "analysis"
 
@@ -277,7 +278,7 @@ def test_one_arm_on_real_data(experiment_of: Experiments, read_manuscript: Reade
     assert "synthetic" not in text
     assert "@poon2023" in section(text, "Data")
     assert "Cases left out by name: 1." in section(text, "Data")
-    assert "A test set of 1 case is locked away" in section(text, "Data")
+    assert "A test set of 1 case was kept apart" in section(text, "Data")
     assert "The test set of 1 case is locked: nothing has opened its labels." in text
     assert table_rows(text, "tbl-unseen")[1][0] == "none"
     assert "Patches were not augmented." in text
@@ -298,19 +299,27 @@ def test_results_on_other_cases_are_told(
     resolved["external"] = {"octa": outside, "later": outside}
     config.write_text(yaml.safe_dump(resolved), encoding="utf-8")
     row = {"unit": "1", "mean": 0.625, "ci_low": 0.5, "ci_high": 0.75, "n_cases": 2, "n_not_ok": 0}
-    about = {"model": "net", "loss": "dice_ce", "n_cases": 2, "networks": {"a": "0", "b": "1"}}
+    chosen = pl.read_parquet(paths.table(changed, "champions")).row(
+        by_predicate=pl.col("kind") == "balanced", named=True
+    )
+    runs = [RunKey("dynunet", chosen["loss"], seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    for run in runs:
+        record = {"weights_sha256": f"of {run}"}
+        output.write_json(record, paths.run_record(paths.run_folder(changed, run)))
+    networks = {str(run): f"of {run}" for run in runs}
+    about = {"model": "net", "loss": "dice_ce", "n_cases": 2, "networks": networks}
     about["metrics"] = {kind: dict.fromkeys(METRICS, row) for kind in ("mean", "vote")}
     tested = {**about, "set": "test", "analysis": "ab" * 32}
     output.write_json(tested, paths.set_result(paths.test_folder(changed, tested["analysis"])))
     octa = {**about, "set": "octa", "warnings": ["one laboratory"]}
     output.write_json(octa, paths.set_result(paths.external_folder(changed, "octa")))
     text = (read_manuscript(changed) / "index.qmd").read_text(encoding="utf-8")
-    assert "The test set of 2 cases was unlocked for one analysis (`abababababababab`)" in text
+    assert "The test set of 2 cases was evaluated in one analysis (`abababababababab`)" in text
     assert "The external set `octa` has 2 cases. Its warnings: one laboratory." in text
     assert "The external set `later` has not been evaluated." in text
     _, *rows = table_rows(text, "tbl-unseen")
     assert [cells[:3] for cells in rows] == [
-        [name, f"`net/dice_ce`, {kind} of 2", "2"]
+        [name, f"`net/dice_ce`, {kind} of 4", "2"]
         for name in ("test `abababab`", "octa")
         for kind in ("mean", "vote")
     ]

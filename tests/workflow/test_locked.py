@@ -51,6 +51,15 @@ def check_ensembles(root: Path) -> None:
     assert len(entropies) == 4
 
 
+def test_a_set_that_was_renamed_is_no_input_of_the_paper(bench: Workbench) -> None:
+    left = bench.root / "external" / "old" / "result.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}", encoding="utf-8")
+    assert "paper" in bench.planned("paper")
+    wanted = bench.run("results/tiny/external/older/result.json", dry=True)
+    assert "MissingRuleException" in wanted.stdout + wanted.stderr
+
+
 def test_a_locked_label_is_noticed_by_nobody_before_the_unlock(bench: Workbench) -> None:
     write_phantom(PhantomConfig(n_cases=5, phantom_shape=SHAPE), bench.folder / "scans")
     other = PhantomConfig(n_cases=2, phantom_shape=SHAPE, phantom_seed=1)

@@ -1,3 +1,5 @@
+import re
+
 # Not part of `all`: an external set is looked at when the experiment is finished.
 
 
@@ -17,6 +19,9 @@ rule evaluate_external:
         paths.set_result(paths.external_folder(ROOT, "{set}")),
     log:
         paths.log(ROOT, "evaluate_external", "{set}"),
+    wildcard_constraints:
+        # Nothing makes the results of a set that the config no longer names.
+        set="|".join(map(re.escape, PLAN.external)) or "(?!)",
     threads: job_threads()
     resources:
         **needs("evaluate_external"),

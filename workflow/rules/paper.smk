@@ -19,7 +19,7 @@ rule paper:
         quarto_is_there,
         rules.results.input,
         # Those that are there: nothing is unlocked or evaluated for the paper.
-        paper_sets.result_files(ROOT),
+        paper_sets.set_files(ROOT, PLAN.external),
         paths.step_config(ROOT, "experiment"),
         [MANUSCRIPT / name for name in paper_step.MANUSCRIPT],
         MANUSCRIPT.parent / paper.LOCK,
