@@ -57,6 +57,8 @@ BESIDE: dict[str, tuple[str, ...]] = {
         "minivess.paper_calibration",
         "minivess.paper_sets",
         "minivess.paper_statistics",
+        "minivess.paper_training",
+        "minivess.training.optimisation",
     ),
     "dashboard": ("minivess.paper_statistics",),
 }

@@ -52,6 +52,9 @@ class Recipe:
     failed: int = 1
     best_epochs: tuple[int, int] = (4, 8)
     shift: float = 0.0
+    # Parameters of the runs, as they are in each fold.
+    params: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unfinished: int = 0
 
 
 def run_columns(run: RunKey) -> dict[str, object]:
@@ -127,7 +130,12 @@ def make_experiment(root: Path, recipe: Recipe) -> FigureInputs:
         columns = run_columns(run)
         digest = {"run_digest": f"{number:064x}", "config_digest": "c" * 64}
         best = {"best_epoch": recipe.best_epochs[run.fold], "best_selection_dice": 0.5}
-        rows["runs"].append({**columns, "status": "FINISHED", "epochs": 12, **digest, **best})
+        state: dict[str, object] = {"status": "FINISHED", "epochs": 12, **digest, **best}
+        if number < recipe.unfinished:
+            state |= {"status": "KILLED", "epochs": 0, "best_epoch": 0}
+        rows["runs"].append({**columns, **state})
+        for name, values in recipe.params.items():
+            rows["params"].append({**columns, "name": name, "value": values[run.fold]})
         for name in ("arch_kernels", "arch_strides"):
             rows["params"].append({**columns, "name": name, "value": "3x3x1 3x3x3"})
         for name in ("train/loss", "selection/dice"):

@@ -14,8 +14,11 @@ import pytest
 import yaml
 
 from minivess import output, paths, provenance
+from minivess.config.augment import AugmentConfig
+from minivess.config.ensembles import EnsembleKind
 from minivess.config.plan import AnalysisPlan
-from minivess.config.schema import DataConfig, PreprocessConfig
+from minivess.config.schema import ComputeConfig, DataConfig, PreprocessConfig
+from minivess.config.training import TrainingConfig
 from minivess.figures import FIGURES
 from minivess.losses import LOSSES
 from minivess.metrics import METRICS
@@ -326,6 +329,99 @@ def test_results_on_other_cases_are_told(
     assert rows[0][3] == "0.625 (0.500, 0.750)"
 
 
+def methods_of(root: Path, read_manuscript: Reader) -> tuple[str, str]:
+    """The manuscript, and its methods with single spaces."""
+    text = (read_manuscript(root) / "index.qmd").read_text(encoding="utf-8")
+    return text, " ".join(section(text, "Methods").split())
+
+
+def test_methods_are_those_of_the_config(
+    experiment_of: Experiments, read_manuscript: Reader
+) -> None:
+    root = experiment_of(
+        overrides={
+            "training": {
+                "epochs": 40,
+                "optimizer": "sgd",
+                "momentum": 0.9,
+                "schedule": "polynomial",
+                "warmup_fraction": 0.0,
+                "accumulate": 3,
+                "ema_decay": 0.99,
+                "patience": 2,
+                "selection_metrics": ["cldice", "dice"],
+                "stopping_metric": "masd_um",
+                "warm_start": "old/fold{fold}.safetensors",
+            },
+            "patches": {"patch_size": "auto", "batch_size": "auto"},
+            "folds": {"folds_file": "ours.json"},
+        },
+        params={
+            "data_patch_size": ("128 128 16", "64 64 16"),
+            "data_batch_size": ("2", "2"),
+            "data_pad_thin": ("false", "true"),
+        },
+        unfinished=1,
+    )
+    config = paths.step_config(root, "experiment")
+    resolved = yaml.safe_load(config.read_text(encoding="utf-8"))
+    resolved["statistics"]["plan"]["resampling"] = "groups_within_folds"
+    config.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    text, methods = methods_of(root, read_manuscript)
+    told = (
+        "patches of 64 × 64 × 16 or 128 × 128 × 16 voxels, ",
+        " per epoch in batches of 2; ",
+        "A rule chose the patch size and batch size of each network and fold",
+        "Volumes thinner than a patch were mirrored up to it.",
+        "at most 40 epochs of stochastic gradient descent with Nesterov momentum",
+        " [@sutskever2013] of 0.9 and weight decay",
+        "a learning rate that begins at",
+        "then falls to zero with the part of the steps that is left to the power of 0.9",
+        "the mean gradient of up to 3 batches",
+        "exponential moving average of the weights, with a decay of 0.99 per step",
+        "with the weights in `old/fold{fold}.safetensors` wherever a tensor has the same name",
+        "by its mean clDice every",
+        "what was selected is of epoch 4 to 8.",
+        "after 2 evaluations without a better mean MASD; trainings took 12 epochs.",
+        "in windows of 64 × 64 × 16 or 128 × 128 × 16 voxels that overlap",
+    )
+    assert [sentence for sentence in told if sentence not in methods] == []
+    untrue = ("AdamW", "as a cosine", "mean Dice", "of auto", "a × u × t × o")
+    assert [words for words in untrue if words in methods] == []
+    data = " ".join(section(text, "Data").split())
+    assert "folds were made elsewhere and read from `ours.json`, and they were fixed" in data
+    assert "stratified" not in data
+    limits = section(text, "Limits")
+    assert "Checkpoints were selected by clDice" in limits
+    assert "tests take groups of cases as independent." in limits
+
+
+def test_weights_that_are_averaged_and_their_learning_rate(
+    experiment_of: Experiments, read_manuscript: Reader
+) -> None:
+    training = {"epochs": 12, "schedule": "constant", "swa_start": 9, "swag_rank": 2}
+    kinds = {"kinds": ["swa", "swag"], "swag_samples": 5}
+    model = {"dynunet": {"dropout": 0.3}}
+    root = experiment_of(overrides={"training": training, "ensembles": kinds, "models": model})
+    _, methods = methods_of(root, read_manuscript)
+    assert "12 epochs of AdamW" in methods
+    assert "of the steps and then stays there, and gradients clipped" in methods
+    assert "From epoch 9 on the learning rate was 0.0005 instead" in methods
+    assert "cosine" not in methods
+    assert "- `swag`: the mean of 5 networks drawn" in methods
+    assert "Dropout of 0.3 follows each convolution." in methods
+
+
+def test_snapshots_have_cycles(experiment_of: Experiments, read_manuscript: Reader) -> None:
+    training = {"epochs": 12, "snapshot_cycles": 3, "warmup_fraction": 0.25}
+    root = experiment_of(
+        overrides={"training": training, "ensembles": {"kinds": ["snapshot"]}},
+    )
+    _, methods = methods_of(root, read_manuscript)
+    assert "to zero in each of 3 equal cycles [@huang2017], at whose ends weights" in methods
+    assert "rises linearly" not in methods
+
+
 def test_lower_is_better(
     experiment_of: Experiments, read_manuscript: Reader, tmp_path: Path
 ) -> None:
@@ -369,12 +465,23 @@ def test_every_choice_of_the_config_has_a_text(manuscript: Path) -> None:
         DataConfig.model_fields["source"].annotation,
         PreprocessConfig.model_fields["normalisation"].annotation,
     )
+    config_choices = (
+        ("OPTIMIZERS", TrainingConfig, "optimizer"),
+        ("SCHEDULES", TrainingConfig, "schedule"),
+        ("PRECISION", ComputeConfig, "profile"),
+        ("GAMMAS", AugmentConfig, "gamma_method"),
+    )
+    for variable, section_of, key in config_choices:
+        choice: Any = section_of.model_fields[key].annotation
+        assert names_of(manuscript, variable) == set(choice.__args__), variable
+    assert names_of(manuscript, "ENSEMBLES") == set(EnsembleKind.__args__)
     sources, normalisations = (set(kind.__args__) for kind in kinds)  # type: ignore[union-attr]
     assert names_of(manuscript, "SOURCES") == sources
     assert names_of(manuscript, "NORMALISATIONS") == normalisations
     for variable, key in (
         ("RESAMPLING", "resampling"),
         ("FLIPPED", "resampling"),
+        ("INDEPENDENT", "resampling"),
         ("SIDES", "alternative"),
         ("CORRECTION", "correction"),
     ):
