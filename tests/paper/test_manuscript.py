@@ -15,6 +15,7 @@ import yaml
 
 from minivess import output, paths, provenance
 from minivess.config.augment import AugmentConfig
+from minivess.config.calibration import CalibrationConfig
 from minivess.config.ensembles import EnsembleKind
 from minivess.config.plan import AnalysisPlan
 from minivess.config.schema import ComputeConfig, DataConfig, PreprocessConfig
@@ -355,6 +356,7 @@ def test_methods_are_those_of_the_config(
             },
             "patches": {"patch_size": "auto", "batch_size": "auto"},
             "folds": {"folds_file": "ours.json"},
+            "calibration": {"methods": ["isotonic"]},
         },
         params={
             "data_patch_size": ("128 128 16", "64 64 16"),
@@ -391,6 +393,7 @@ def test_methods_are_those_of_the_config(
     data = " ".join(section(text, "Data").split())
     assert "folds were made elsewhere and read from `ours.json`, and they were fixed" in data
     assert "stratified" not in data
+    assert "(@tbl-calibration, @fig-reliability): by an isotonic map\\ [@zadrozny2002]." in text
     limits = section(text, "Limits")
     assert "Checkpoints were selected by clDice" in limits
     assert "tests take groups of cases as independent." in limits
@@ -474,6 +477,8 @@ def test_every_choice_of_the_config_has_a_text(manuscript: Path) -> None:
     for variable, section_of, key in config_choices:
         choice: Any = section_of.model_fields[key].annotation
         assert names_of(manuscript, variable) == set(choice.__args__), variable
+    methods: Any = CalibrationConfig.model_fields["methods"].annotation
+    assert names_of(manuscript, "CALIBRATED") == set(methods.__args__[0].__args__)
     assert names_of(manuscript, "ENSEMBLES") == set(EnsembleKind.__args__)
     sources, normalisations = (set(kind.__args__) for kind in kinds)  # type: ignore[union-attr]
     assert names_of(manuscript, "SOURCES") == sources
