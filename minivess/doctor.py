@@ -21,14 +21,15 @@ from minivess import machine, provenance
 from minivess.config.automatic import planned_patches
 from minivess.config.models import ModelConfig
 from minivess.config.profiles import ModelProfile
-from minivess.config.schema import Experiment
+from minivess.config.schema import Experiment, PatchConfig
 from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 from minivess.forecast import Step
-from minivess.machine import AVX2, BFLOAT16, Machine
+from minivess.machine import AVX2, BFLOAT16, Gpu, Machine
 from minivess.models import build_adapter
 from minivess.resources import PLANNED_SPACING, case_shape, training_mb
 from minivess.tracking.address import shown, sqlite_path, tracking_uri
+from minivess.training.auto import choose_workers
 from minivess.training.shared_memory import needed_bytes
 from minivess.workflow import Plan
 
@@ -130,12 +131,22 @@ def _cpu(here: Machine) -> Finding:
 
 
 def _gpus(here: Machine) -> Finding:
+    if here.gpus is None:
+        text = f"not known: nvidia-smi has not answered within {machine.GPU_SECONDS:g} s"
+        return Finding("look", "GPU", text, "run nvidia-smi; set compute.device=cpu to do without")
     if not here.gpus:
         return Finding("ok", "GPU", "none; networks are trained on the CPU")
-    listed = [
-        f"{gpu.name}, {_size(gpu.free_mb)} of {_size(gpu.total_mb)} free" for gpu in here.gpus
-    ]
-    return Finding("ok", "GPU", "; ".join(listed))
+    return Finding("ok", "GPU", "; ".join(map(_gpu_text, here.gpus)))
+
+
+def _gpu_text(gpu: Gpu) -> str:
+    if gpu.total_mb is None or gpu.free_mb is None:
+        return f"{gpu.name}, of unknown memory"
+    return f"{gpu.name}, {_size(gpu.free_mb)} of {_size(gpu.total_mb)} free"
+
+
+def _on_gpu(plan: Plan, here: Machine) -> bool:
+    return bool(here.gpus) and plan.experiment.compute.device != "cpu"
 
 
 def _disk(folder: Path) -> Finding:
@@ -242,8 +253,15 @@ def _room(plan: Plan, steps: list[Step]) -> Finding:
 def _shared_memory(plan: Plan, here: Machine) -> Finding:
     compute, models = plan.experiment.compute, plan.experiment.models.values()
     patches = [planned_patches(plan.experiment.patches, model) for model in models]
-    workers = compute.most_workers
-    needed = max(needed_bytes(each, workers, compute.devices) for each in patches) / 1e6
+    free, on_gpu = int(here.shared_mb * 1e6), _on_gpu(plan, here)
+
+    def wanted(each: PatchConfig) -> float:
+        decided = compute
+        if compute.workers == "auto":
+            decided, _ = choose_workers(compute, each, on_gpu, here.cores, free)
+        return needed_bytes(each, decided.most_workers, compute.devices) / 1e6
+
+    needed = max(map(wanted, patches))
     if needed <= here.shared_mb:
         return Finding("ok", "shared memory", f"{needed:.0f} MB of {here.shared_mb:.0f}")
     fix = f"--shm-size={needed * 1.1:.0f}m for the container, or compute.workers=0"
@@ -273,8 +291,8 @@ def _model(plan: Plan, name: str, here: Machine) -> list[Finding]:
         if any(a > b for a, b in zip(patches.patch_size, shape, strict=True)):
             fix = f"set patches.patch_size to at most {list(shape)}"
             findings.append(Finding("fail", where, f"patches of {list(patches.patch_size)}", fix))
-    on_gpu = bool(here.gpus) and experiment.compute.device != "cpu"
-    if on_gpu and step > min(gpu.total_mb for gpu in here.gpus):
+    sizes = [gpu.total_mb for gpu in here.gpus or () if gpu.total_mb is not None]
+    if _on_gpu(plan, here) and step > min(sizes, default=math.inf):
         fix = "halve patches.batch_size and double training.accumulate"
         findings.append(Finding("fail", where, f"{_size(step)} for a step on the GPU", fix))
     if config.weights is not None:

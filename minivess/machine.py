@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
+GPU_SECONDS = 20.0  # after that nvidia-smi counts as one that does not answer
 NO_LIMIT = 2**60  # version 1 writes "no limit" as the largest multiple of a page
 AVX2, BFLOAT16 = "avx2", frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU and its memory."""
+    """A GPU and its memory, which drivers do not tell of GPUs that use that of the machine."""
 
     name: str
-    total_mb: float
-    free_mb: float
+    total_mb: float | None
+    free_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Machine:
     memory_mb: float  # most that can be had, by any limit
     free_mb: float  # of it, what is not in use
     shared_mb: float
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...] | None  # None: not known
     cpu_flags: frozenset[str]
 
 
@@ -72,34 +73,51 @@ def free_disk_mb(folder: Path) -> float:
     return shutil.disk_usage(place).free / 1e6
 
 
-def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs, as their driver's own program lists them; none where it is not installed."""
+def gpus() -> tuple[Gpu, ...] | None:
+    """NVIDIA GPUs, as their driver's own program lists them; none where it is not installed.
+
+    None where it does not answer, as with a GPU that has failed: there may be some.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
     query = "--query-gpu=name,memory.total,memory.free"
-    listed = subprocess.run(
-        [program, query, "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
+    try:
+        listed = subprocess.run(
+            [program, query, "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GPU_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return None
     return parse_gpus(listed.stdout) if listed.returncode == 0 else ()
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """GPUs from lines of name, total and free MiB.
+    """GPUs from lines of name, total and free MiB; other lines, such as a warning, are none.
 
     >>> parse_gpus("NVIDIA A100, 40960, 40000\\n")
     (Gpu(name='NVIDIA A100', total_mb=42949.7, free_mb=41943.0),)
+    >>> parse_gpus("NVIDIA GB10, [N/A], [N/A]\\n")
+    (Gpu(name='NVIDIA GB10', total_mb=None, free_mb=None),)
     """
-    found = []
-    for line in text.splitlines():
-        name, total, free = (word.strip() for word in line.rsplit(",", 2))
-        mib = 2**20 / 1e6
-        found.append(Gpu(name, round(float(total) * mib, 1), round(float(free) * mib, 1)))
-    return tuple(found)
+    lines = [[word.strip() for word in line.rsplit(",", 2)] for line in text.splitlines()]
+    return tuple(
+        Gpu(words[0], _megabytes(words[1]), _megabytes(words[2]))
+        for words in lines
+        if len(words) == 3 and all(map(_is_size, words[1:]))
+    )
+
+
+def _is_size(text: str) -> bool:
+    """Whether it is a number, or what the driver writes for one that it cannot tell: `[N/A]`."""
+    return text.isdecimal() or (text.startswith("[") and text.endswith("]"))
+
+
+def _megabytes(mib: str) -> float | None:
+    return round(int(mib) * 2**20 / 1e6, 1) if mib.isdecimal() else None
 
 
 def _meminfo(file: Path) -> tuple[float, float]:

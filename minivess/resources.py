@@ -258,8 +258,9 @@ def _train_mb(plan: Plan, wildcards: Any) -> float:
     largest = _prediction_mb(plan, case_shape(plan, None)) if selects else 0.0
     step = training_mb(model, experiment.loss, batch) + largest
     step += averages_mb(model, experiment.training)
-    device = CUDA_MB if gpus("train", experiment) else 0
-    workers = experiment.compute.most_workers * WORKER_MB
+    on_gpu = gpus("train", experiment) > 0
+    device = CUDA_MB if on_gpu else 0
+    workers = experiment.compute.workers_on(on_gpu) * WORKER_MB
     return experiment.compute.devices * (TRAIN_MB + step + device + workers)
 
 

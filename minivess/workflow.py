@@ -233,7 +233,7 @@ def job_threads(experiment: Experiment, cores: int | None, processes: int = 1) -
     """
     compute = experiment.compute
     if cores is None:
-        return processes * (compute.threads + compute.most_workers)
+        return processes * (compute.threads + compute.workers_on(compute.device != "cpu"))
     if compute.device != "cpu" and gpu_count() > 0:
         return cores
     return processes * compute.threads

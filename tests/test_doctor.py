@@ -121,6 +121,24 @@ def test_shared_memory_that_is_too_small_fails() -> None:
     assert states(found)["shared memory"] == "fail"
 
 
+@pytest.mark.parametrize("gpus", [(), None, (Gpu("large", 80_000.0, 80_000.0),)])
+def test_automatic_workers_fit_into_any_shared_memory(gpus: tuple[Gpu, ...] | None) -> None:
+    """As in a container: 64 MB, less than four of them would need."""
+    made = plan(
+        patches={"patch_size": [128, 128, 32], "batch_size": 4}, compute={"workers": "auto"}
+    )
+    small = replace(LARGE, shared_mb=67.1, gpus=gpus)
+    found = doctor.examine_experiment(made, forecast(made, 2), small)
+    assert states(found)["shared memory"] == "ok"
+    large = replace(LARGE, gpus=gpus)
+    (told,) = (
+        f.found
+        for f in doctor.examine_experiment(made, forecast(made, 2), large)
+        if f.name == "shared memory"
+    )
+    assert told.startswith("0 MB") == (not gpus)
+
+
 @pytest.mark.parametrize(
     ("values", "fix"),
     [
@@ -142,6 +160,21 @@ def test_a_gpu_that_is_too_small_fails() -> None:
         made = plan(compute={"device": device})
         found = doctor.examine_experiment(made, forecast(made, 2), small)
         assert states(found)["network dynunet"] == state
+
+
+def test_gpus_that_are_not_known_are_told(tmp_path: Path) -> None:
+    silent = replace(LARGE, gpus=None)
+    (found,) = (f for f in doctor.examine(silent, tmp_path) if f.name == "GPU")
+    assert found.state == "look"
+    assert "not known" in found.found
+    unified = replace(LARGE, gpus=(Gpu("NVIDIA GB10", None, None),))
+    (found,) = (f for f in doctor.examine(unified, tmp_path) if f.name == "GPU")
+    assert (found.state, found.found) == ("ok", "NVIDIA GB10, of unknown memory")
+    for here in (silent, unified):
+        made = demo()
+        assert set(states(doctor.examine_experiment(made, forecast(made, 2), here)).values()) == {
+            "ok"
+        }
 
 
 def test_weights_that_have_seen_the_data_are_told(tmp_path: Path) -> None:

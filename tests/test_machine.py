@@ -121,6 +121,27 @@ def test_a_program_that_lists_no_gpus_is_no_gpu(
     assert gpu.total_mb == pytest.approx(80000 * 2**20 / 1e6)
 
 
+def test_what_the_driver_cannot_tell_of_a_gpu_is_not_known() -> None:
+    text = "Warning: infoROM is corrupted, at gpu 0000:01:00.0, ask NVIDIA\n"
+    text += "No devices were found\nNVIDIA GB10, [N/A], [N/A]\nNVIDIA A100, 40960, 40000\n"
+    unified, large = machine.parse_gpus(text)
+    assert unified == machine.Gpu("NVIDIA GB10", None, None)
+    assert large.name == "NVIDIA A100"
+
+
+def test_gpus_of_a_driver_that_does_not_answer_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec /bin/sleep 60\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "GPU_SECONDS", 0.2)
+    assert machine.gpus() is None
+    assert machine.look().gpus is None
+
+
 def test_free_space_is_that_of_the_folder_above_one_that_is_not_there(tmp_path: Path) -> None:
     assert machine.free_disk_mb(tmp_path / "a" / "b") == pytest.approx(
         machine.free_disk_mb(tmp_path), rel=0.01

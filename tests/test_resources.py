@@ -209,6 +209,20 @@ def test_threads_elsewhere_are_those_of_the_config_whatever_this_machine_has(
     assert workflow.job_threads(experiment, 16) == 16
 
 
+def test_automatic_workers_are_counted_where_there_may_be_some() -> None:
+    def of(device: str, workers: int | str) -> Plan:
+        return plan(compute={"device": device, "workers": workers})
+
+    for device, most in (("cpu", 0), ("auto", 0), ("cuda", 4)):
+        automatic, named = (
+            resources.estimate("train", of(device, workers), SimpleNamespace(model="dynunet"))[0]
+            for workers in ("auto", most)
+        )
+        assert automatic == named, device
+    assert workflow.job_threads(of("cpu", "auto").experiment, None) == 1
+    assert workflow.job_threads(of("cuda", "auto").experiment, None) == 5
+
+
 @pytest.mark.parametrize("name", ["ci", "slurm", "kubernetes"])
 def test_every_profile_keeps_what_the_default_one_decides(name: str) -> None:
     """A profile given on the command line replaces the default one."""

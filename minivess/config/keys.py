@@ -40,14 +40,16 @@ def check_keys(values: Mapping[str, Any], where: str) -> None:
                 _check_known(_keys_in(entry, inside), look.model_fields, inside)
         else:
             _check_known([key], [*Experiment.model_fields, PRESETS], where)
-            section = stores.SECTIONS.get(key)
-            if section is not None and isinstance(value, Mapping):
-                _check_known(value, section.model_fields, f"{where}, {key}")
+            section, inside = stores.SECTIONS.get(key), f"{where}, {key}"
+            if section is not None:
+                _check_known(_keys_of(value, inside), section.model_fields, inside)
 
 
 def _keys_in(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
+    return {} if value is None else _keys_of(value, where)
+
+
+def _keys_of(value: Any, where: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     raise MinivessError(
@@ -56,7 +58,9 @@ def _keys_in(value: Any, where: str) -> Mapping[str, Any]:
         where=where,
         found=repr(value),
         expected="lines of the form key: value",
-        fix="docs/reference/config.md lists every key with its type and bounds",
+        fix="take it out if nothing in it is to be set"
+        if value is None
+        else "docs/reference/config.md lists every key with its type and bounds",
     )
 
 

@@ -178,7 +178,8 @@ class ComputeConfig(Section):
 
     profile: Literal["strict", "fast"] = Field(
         "strict",
-        description="strict: float32; fast: bfloat16 autocast where the device has it",
+        description="strict: float32 without TF32, by kernels that all x86-64 CPUs have; fast: the "
+        "CPU's own kernels, TF32, and bfloat16 autocast where the device multiplies it itself",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Count = Field(1, description="CPU threads of each process that trains or predicts")
@@ -199,6 +200,10 @@ class ComputeConfig(Section):
     def most_workers(self) -> int:
         """Processes that prepare patches, or the most that auto starts."""
         return 4 if self.workers == "auto" else self.workers
+
+    def workers_on(self, gpu: bool) -> int:
+        """The same where a training is, or is not, on a GPU: without one auto starts none."""
+        return 0 if self.workers == "auto" and not gpu else self.most_workers
 
 
 class InferenceConfig(Section):

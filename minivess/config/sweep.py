@@ -46,6 +46,16 @@ class Range(Section):
         """Both ends, as the config takes them."""
         return tuple(int(end) if self.integer else end for end in (self.low, self.high))
 
+    def between(self) -> float | None:
+        """A value between the ends, not a whole one where steps allow it; none of whole numbers.
+
+        >>> Range(low=1, high=4).between(), Range(low=1, high=4, step=0.5).between()
+        (2.854, 1.5)
+        """
+        if self.integer:
+            return None
+        return self.low + (self.step or 0.618 * (self.high - self.low))
+
 
 class Choices(Section):
     """Values without an order."""
@@ -55,6 +65,9 @@ class Choices(Section):
     def ends(self) -> tuple[Any, ...]:
         """All values: each is checked as the ends of a range are."""
         return self.choices
+
+    def between(self) -> None:
+        """There is nothing between choices."""
 
 
 type Varied = Range | Choices

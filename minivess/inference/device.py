@@ -123,6 +123,14 @@ def _own_device(config: ComputeConfig, local_rank: int) -> tuple[torch.device, D
     return torch.device("cuda", local_rank), Decision("sys_device", value, reason)
 
 
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself: before Ampere it is emulated, and slow."""
+    import torch
+
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def choose_precision(
     config: ComputeConfig, device: torch.device
 ) -> tuple[torch.dtype | None, Decision]:
@@ -131,8 +139,7 @@ def choose_precision(
 
     if config.profile == "strict":
         return None, Decision("sys_precision", "float32", "profile strict")
-    on_gpu = device.type == "cuda"
-    if torch.cuda.is_bf16_supported() if on_gpu else cpu_has_bfloat16():
+    if _gpu_has_bfloat16(device) if device.type == "cuda" else cpu_has_bfloat16():
         return torch.bfloat16, Decision("sys_precision", "bfloat16", "profile fast, device has it")
     return None, Decision("sys_precision", "float32", "profile fast, but no bfloat16 on the device")
 
@@ -183,3 +190,6 @@ def prepare_torch(config: ComputeConfig) -> None:
     # before it is written. The tests do that.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # Ten bits of mantissa on GPUs since Ampere; torch's own default has it in convolutions.
+    torch.backends.cudnn.allow_tf32 = config.profile == "fast"
+    torch.backends.cuda.matmul.allow_tf32 = config.profile == "fast"

@@ -113,9 +113,7 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
         if own in space:
             raise _contradiction(path, f"{own} is there twice")
         space[own] = varied
-        for value in varied.ends():
-            changed = merge(all_overrides, placed(own, value))
-            _check_one_arm(_end(config.experiment, changed, base), path)
+        _check_values(own, varied, config.experiment, all_overrides, base, path)
     direction: Direction = "minimize" if METRICS[metric].better == "lower" else "maximize"
     first = _own_values(space, config.experiment, all_overrides, projects)
     search = Search(space, direction, config.seed, first)
@@ -126,8 +124,27 @@ def load_sweep(name: str, overrides: Mapping[str, Any], base: Path) -> Sweep:
     )
 
 
-def _end(name: str, changed: Mapping[str, Any], base: Path) -> Experiment:
-    """The experiment at one end of a range, checked as when it is run.
+def _check_values(
+    key: str, varied: Varied, name: str, overrides: Mapping[str, Any], base: Path, path: Path
+) -> None:
+    """Raise for what the key does not take: a choice, an end of a range, or what is between."""
+    for value in varied.ends():
+        changed = merge(overrides, placed(key, value))
+        _check_one_arm(_with(name, changed, base), path)
+    between = varied.between()
+    if between is None:
+        return
+    try:
+        _with(name, merge(overrides, placed(key, between)), base)
+    except MinivessError as error:
+        if error.code == "MV-CONFIG-002":
+            error.where = f"{path}, space.{key}"
+            error.fix = f"add integer: true to space.{key} if it takes whole numbers alone"
+        raise
+
+
+def _with(name: str, changed: Mapping[str, Any], base: Path) -> Experiment:
+    """The experiment with one of the values, checked as when it is run.
 
     What only contradicts other keys is left to the trials: with their values it may not.
     """

@@ -184,9 +184,14 @@ def trial_digest(sweep: Sweep, number: int, values: Mapping[str, Any], data: Pla
     config = sweep.values(trial_name(sweep, number), values)
     losses = [own_name(loss) for loss in config.get("losses") or sweep.experiment.losses]
     training = sweep.experiment.training
+    begin = values.get("training.warm_start", training.warm_start)
+    training = training.model_copy(update={"warm_start": begin})
     files = [paths.folds(data.root), *(source_file(loss) for loss in losses if is_own(loss))]
     files += [warm_start_file(training, fold) or Path() for fold in range(data.n_folds)]
-    weights = [model.weights for model in sweep.experiment.models.values()]
+    weights = [
+        values.get(f"models.{name}.weights", model.weights)
+        for name, model in sweep.experiment.models.items()
+    ]
     files += [file for path in weights if path is not None for file in weight_files(path)]
     digests = {str(file): provenance.file_sha256(file) for file in files if file.is_file()}
     return provenance.json_sha256([sweep.identity(), config, training_code(training), digests])

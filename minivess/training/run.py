@@ -111,7 +111,7 @@ def plan_run(
     patches = PatchConfig.model_validate(experiment.patches.model_dump())
     check_shares(patches, team.size)
     check_shared_memory(patches, experiment.compute, free_bytes())
-    begin = _warm_start(experiment.training, key.fold, fold, adapter)
+    begin = _warm_start(experiment.training, key.fold, folds, adapter)
     task = TrainingTask(
         adapter=adapter,
         loss=build_loss(key.loss, experiment.loss),
@@ -156,13 +156,13 @@ def _derived(adapter: ModelAdapter, begin: WarmStart | None) -> list[Decision]:
 
 
 def _warm_start(
-    training: TrainingConfig, number: int, fold: Fold, adapter: ModelAdapter
+    training: TrainingConfig, number: int, folds: Folds, adapter: ModelAdapter
 ) -> WarmStart | None:
     """What a fold begins with, checked; None where it begins from random weights."""
     path = warm_start_file(training, number)
     if path is None:
         return None
-    check_unseen(path, fold.validation, number)
+    check_unseen(path, (*folds.folds[number].validation, *folds.test), number)
     return compare(path, adapter.build())
 
 
@@ -186,6 +186,8 @@ def _config(experiment: Experiment, precision: str) -> dict[str, Any]:
         config["compute"]["devices"] = experiment.compute.devices
     if experiment.compute.compile:
         config["compute"]["compile"] = True
+    if experiment.compute.profile == "fast":  # also where it computes in float32 as strict does
+        config["compute"]["kernels"] = "native"
     return config
 
 

@@ -29,6 +29,7 @@ class WarmStart:
     other_shape: tuple[str, ...]  # left as initialised
     not_in_file: tuple[str, ...]  # left as initialised
     unused: tuple[str, ...]  # in the file alone
+    seen: tuple[str, ...]  # cases that it was trained or selected on, see `seen_cases`
 
     def text(self) -> str:
         """One line for the log."""
@@ -99,6 +100,7 @@ def compare(path: Path, network: torch.nn.Module) -> WarmStart:
         tuple(name for name in shared if given[name].shape != own[name].shape),
         tuple(name for name in own if name not in given),
         tuple(sorted(set(given) - set(own))),
+        tuple(sorted(seen_cases(path))),
     )
 
 
@@ -112,26 +114,46 @@ def begin_with(path: Path, network: torch.nn.Module) -> None:
             own[name].copy_(given[name])
 
 
-def check_unseen(path: Path, held_out: Iterable[str], fold: int) -> None:
-    """Raise where the weights come from a run of ours that has seen cases of this fold.
+def seen_cases(path: Path) -> set[str]:
+    """Cases that weights of ours were trained or selected on, or those that they began with.
 
-    A file without the record of a run beside it counts as one from elsewhere.
+    A file without the record of a run beside it counts as one from elsewhere: none.
+    """
+    seen: set[str] = set()
+    followed: set[Path] = set()
+    while (record := path.parent / RECORD).is_file() and record not in followed:
+        followed.add(record)
+        values = json.loads(record.read_text(encoding="utf-8"))
+        seen |= {*values["cases"]["train"], *values["cases"]["selection"]}
+        begin = values.get("warm_start")
+        if begin is None:
+            break
+        if "seen" in begin:  # whatever has become of that run since
+            return seen | set(begin["seen"])
+        path = Path(begin["file"])
+    return seen
+
+
+def check_unseen(path: Path, held_out: Iterable[str], fold: int) -> None:
+    """Raise where weights of ours, or those that they began with, have seen held-out cases.
+
+    Args:
+        path: the weights.
+        held_out: cases that the fold is evaluated on, and the locked ones.
+        fold: its number.
 
     Raises:
         MinivessError: MV-CONFIG-004.
     """
-    record = path.parent / RECORD
-    if not record.is_file():
-        return
-    cases = json.loads(record.read_text(encoding="utf-8"))["cases"]
-    seen = sorted(set(held_out) & {*cases["train"], *cases["selection"]})
+    seen = sorted(set(held_out) & seen_cases(path))
     if seen:
         raise MinivessError(
             "MV-CONFIG-004",
-            what="the weights to begin with have seen cases that this fold is evaluated on",
+            what="the weights to begin with have seen held-out cases, of this fold or locked",
             where=f"config training.warm_start, {path}, fold {fold}",
             found=", ".join(seen[:5]) + (", ..." if len(seen) > 5 else ""),
-            expected="a run that was trained and selected on other cases",
-            fix="write {fold} into the path, so that each fold begins with its own; where other "
-            "cases only have the same names, copy the file away from its run.json",
+            expected="a run trained and selected on other cases, as was what it began with",
+            fix="write {fold} into the path, so that each fold begins with its own, and train it "
+            "with the same folds.test_cases; where other cases only have the same names, copy the "
+            "file away from its run.json",
         )

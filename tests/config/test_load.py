@@ -100,6 +100,17 @@ def test_without_models_there_is_dynunet_with_the_preset() -> None:
     }
 
 
+@pytest.mark.parametrize("section", [name for name in stores.SECTIONS if name != "model"])
+@pytest.mark.parametrize("value", [None, "cpu", 3, []], ids=repr)
+def test_a_section_that_holds_no_keys_is_refused(section: str, value: Any) -> None:
+    overrides = [] if value is None else [refused(None, **{section: value})]
+    for error in (refused({section: value}), *overrides):
+        assert error.code == "MV-CONFIG-002"
+        assert error.where.endswith(f", {section}")
+        assert error.found == repr(value)
+        assert ("take it out" in error.fix) == (value is None)
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -65,8 +65,8 @@ def test_it_computes_what_the_cpu_does(name: str, gpu: torch.device) -> None:
     with torch.no_grad():
         expected = network(images())
         found = network.to(gpu)(images().to(gpu)).cpu()
-    # Convolutions in TF32, where the card has it, keep ten bits.
-    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-2
+    # In float32: TF32, which the profile strict has off, is 5e-4 off and more.
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("precision", [None, "bfloat16"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,10 @@ from minivess.errors import MinivessError
 from minivess.inference.device import choose_device, choose_precision, cpu_has_bfloat16
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    import torch
 
 
 def test_auto_says_what_it_took_and_why() -> None:
@@ -125,6 +129,30 @@ def test_the_fast_profile_follows_the_cpu() -> None:
         assert "no bfloat16" in decision.reason
 
 
+def test_the_fast_profile_does_not_emulate_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, made up: the second one multiplies bfloat16, the first can only emulate it."""
+    import torch
+
+    current: list[int] = []
+
+    @contextmanager
+    def entered(device: torch.device) -> Iterator[None]:
+        current.append(device.index)
+        yield
+        current.pop()
+
+    def is_supported(including_emulation: bool = True) -> bool:
+        return including_emulation or current[-1:] == [1]
+
+    monkeypatch.setattr(torch.cuda, "device", entered)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    found = [
+        choose_precision(ComputeConfig(profile="fast"), torch.device("cuda", number))[0]
+        for number in (0, 1)
+    ]
+    assert found == [None, torch.bfloat16]
+
+
 def test_torch_is_prepared_for_equal_bytes() -> None:
     # In a process of its own: these are settings of the process.
     code = (
@@ -134,9 +162,18 @@ def test_torch_is_prepared_for_equal_bytes() -> None:
         "prepare_torch(ComputeConfig(threads=2))\n"
         "print(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),\n"
         "      torch.backends.cudnn.benchmark, os.environ['CUBLAS_WORKSPACE_CONFIG'])\n"
+        # Float32 of the profile strict is float32 on GPUs, too.
+        "for profile in ('strict', 'fast', 'strict'):\n"
+        "    prepare_torch(ComputeConfig(profile=profile))\n"
+        "    print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    assert done.stdout.split() == ["2", "True", "False", ":4096:8"]
+    assert done.stdout.splitlines() == [
+        "2 True False :4096:8",
+        "False False",
+        "True True",
+        "False False",
+    ]

@@ -37,6 +37,7 @@ from minivess.sweep.trial import (
     run_trial,
     shared_files,
     sweep_root,
+    trial_digest,
     write_experiment,
 )
 from minivess.workflow import Plan, hold_lock, release_locks
@@ -220,6 +221,49 @@ def test_a_trial_that_contradicts_itself_has_failed_and_stays_so(make: Make) -> 
     assert "snapshot_cycles" in failed.error["text"]
     assert read_trial(sweep, 1, values, data) == failed
     assert read_trial(sweep, 1, {"training.schedule": "cosine"}, data) is None, "other values"
+
+
+def test_a_trial_is_known_by_the_weights_that_it_begins_with(make: Make) -> None:
+    sweep, data = data_of(make)
+    Path("a.safetensors").write_bytes(b"a")
+    begun = [{"training.warm_start": "a.safetensors"}, {"models.tiny.weights": "a.safetensors"}]
+    plain = {"training.learning_rate": 0.01}
+    before = [trial_digest(sweep, 0, values, data) for values in (*begun, plain)]
+    Path("a.safetensors").write_bytes(b"b")
+    after = [trial_digest(sweep, 0, values, data) for values in (*begun, plain)]
+    assert [old != new for old, new in zip(before, after, strict=True)] == [True, True, False]
+
+
+def test_a_trial_without_the_weights_of_the_experiment_does_not_depend_on_them(make: Make) -> None:
+    Path("a.safetensors").write_bytes(b"a")
+    sweep, data = data_of(make, overrides={"training.warm_start": "a.safetensors"})
+    values: list[dict[str, Any]] = [{"training.warm_start": None}, {}]
+    before = [trial_digest(sweep, 0, one, data) for one in values]
+    Path("a.safetensors").write_bytes(b"b")
+    after = [trial_digest(sweep, 0, one, data) for one in values]
+    assert [old != new for old, new in zip(before, after, strict=True)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("key", "choices", "column"),
+    [
+        ("training.ema_decay", [None, 0.99], ["null", "0.99", "null"]),
+        ("training.ema_decay", [0.99, None], ["0.99", "null", "0.99"]),
+        ("compute_like", [2, "auto"], ["2", "auto", "2"]),
+        ("compute_like", [True, 0.5], ["true", "0.5", "true"]),
+    ],
+)
+def test_choices_of_more_than_one_kind_are_texts(
+    make: Make, key: str, choices: list[Any], column: list[str]
+) -> None:
+    sweep = make()
+    trials = [
+        Trial(number, {key: value}, dict.fromkeys(RUNS, 0.5))
+        for number, value in enumerate([*choices, choices[0]])
+    ]
+    table = trials_table(sweep, trials)
+    assert table[key].to_list() == column
+    assert pl.read_csv(table.write_csv().encode(), infer_schema=False)[key].to_list() == column
 
 
 OUTCOMES = [

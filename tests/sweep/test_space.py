@@ -79,7 +79,7 @@ def test_the_metric_decides_the_direction(make: Make) -> None:
     assert make(overrides=selection, metric="cldice").search.direction == "maximize"
 
 
-ONE = {"low": 1, "high": 2}
+ONE = {"low": 1, "high": 2, "integer": True}
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"space": {"learning_rat": ONE}}, "MV-CONFIG-001", "learning_rate"),
     ({"space": {"training.learning_rat": ONE}}, "MV-CONFIG-001", "did you mean learning_rate"),
@@ -99,6 +99,12 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"space": {"noise_std": {"low": 0, "high": 0.35, "step": 0.1}}}, "MV-CONFIG-002", "steps"),
     ({"space": {"epochs": {"choices": [1]}}}, "MV-CONFIG-002", "choices"),
     ({"space": {"epochs": {"low": 0, "high": 5, "integer": True}}}, "MV-CONFIG-002", "epochs"),
+    ({"space": {"epochs": {"low": 1, "high": 5}}}, "MV-CONFIG-002", "add integer: true to space"),
+    (
+        {"space": {"batch_size": {"low": 1, "high": 2, "step": 0.5}}},
+        "MV-CONFIG-002",
+        "add integer: true to space.patches.batch_size",
+    ),
     ({"space": {"momentum": {"low": 0.5, "high": 1.0}}}, "MV-CONFIG-002", "momentum"),
     ({"space": {"optimizer": {"choices": ["adamw", "adam"]}}}, "MV-CONFIG-002", "optimizer"),
     ({"experiment": "tyni"}, "MV-CONFIG-003", "tyni"),

@@ -12,9 +12,8 @@ from minivess.config.schema import Experiment
 from minivess.data.folds import Fold, Folds
 from minivess.data.preprocess import CASE
 from minivess.errors import MinivessError
-from minivess.inference.device import cpu_has_bfloat16
 from minivess.statistics import tables
-from minivess.training.run import PlannedRun, plan_run, typical_spacing, write_run
+from minivess.training.run import PlannedRun, _config, plan_run, typical_spacing, write_run
 from minivess.training.trainer import TrainingResult, fit
 from minivess.types import RunKey
 
@@ -87,11 +86,30 @@ def test_how_it_is_computed_is_not_in_the_digest(
     assert digest(base, KEY, folds, root) == digest(other, KEY, folds, root)
 
 
-def test_the_precision_is_in_the_digest(
-    make_experiment: MakeExperiment, folds: Folds, root: Path, plan: PlannedRun
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_profile_is_in_the_digest(
+    make_experiment: MakeExperiment,
+    folds: Folds,
+    root: Path,
+    plan: PlannedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    bfloat16: bool,
 ) -> None:
-    other = digest(make_experiment(compute={"profile": "fast"}), KEY, folds, root)
-    assert (other != plan.run_digest) == cpu_has_bfloat16()
+    """Also where both compute in float32: their kernels are others."""
+    monkeypatch.setattr("minivess.inference.device.cpu_has_bfloat16", lambda: bfloat16)
+    other = plan_run(make_experiment(compute={"profile": "fast"}), KEY, folds, root)
+    assert other.run_digest != plan.run_digest
+    assert other.state_key != plan.state_key
+
+
+def test_of_the_profile_strict_the_digest_knows_precision_and_threads(
+    make_experiment: MakeExperiment,
+) -> None:
+    """Another entry would be another digest for every run there is."""
+    assert _config(make_experiment(), "float32")["compute"] == {
+        "precision": "float32",
+        "threads": 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from minivess.models.weights import weights_of
 from minivess.seeding import torch_seeded
 from minivess.training.run import plan_run, write_run
 from minivess.training.trainer import TrainingTask, fit
-from minivess.training.warm_start import begin_with, check_unseen, compare
+from minivess.training.warm_start import begin_with, check_unseen, compare, seen_cases
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -93,9 +94,50 @@ def test_a_run_that_has_seen_held_out_cases_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     check_unseen(path, ["d"], 0)
     for case in ("b", "c"):
-        with pytest.raises(MinivessError, match="have seen cases") as caught:
+        with pytest.raises(MinivessError, match="have seen held-out cases") as caught:
             check_unseen(path, ["d", case], 0)
         assert "{fold}" in caught.value.fix
+
+
+def test_what_weights_began_with_is_followed(tmp_path: Path) -> None:
+    def run(name: str, train: str, begin: dict[str, object] | None = None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        record: dict[str, object] = {"cases": {"train": [train], "selection": []}}
+        record |= {} if begin is None else {"warm_start": begin}
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        return folder / "weights.safetensors"
+
+    first = run("first", "a")
+    second = run("second", "b", {"file": str(first)})
+    third = run("third", "c", {"file": str(second)})
+    assert seen_cases(third) == {"a", "b", "c"}
+    with pytest.raises(MinivessError, match="have seen held-out cases"):
+        check_unseen(third, ["a"], 0)
+    check_unseen(third, ["d"], 0)
+    # What the record says was seen counts, whatever is in that folder now, or none.
+    moved = run("moved", "c", {"file": str(tmp_path / "gone/x"), "seen": ["a", "b"]})
+    assert seen_cases(moved) == {"a", "b", "c"}
+    assert seen_cases(run("alone", "c", {"file": str(first), "seen": []})) == {"c"}
+    # A run that began with weights which have since been trained on from its own.
+    round_about = run("one", "a", {"file": str(tmp_path / "other/x")})
+    run("other", "b", {"file": str(round_about)})
+    assert seen_cases(round_about) == {"a", "b"}
+
+
+def test_weights_that_have_seen_locked_cases_begin_nothing(
+    make_experiment: Callable[..., Experiment], folds: Folds, root: Path, file: Path
+) -> None:
+    cases = {"train": ["locked"], "selection": [folds.folds[0].train[0]]}
+    (file.parent / "run.json").write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    experiment = make_experiment(training={"warm_start": str(file)})
+    begun = plan_run(experiment, KEY, folds, root).warm_start
+    assert begun is not None
+    assert begun.seen == tuple(sorted(["locked", folds.folds[0].train[0]]))
+    with pytest.raises(MinivessError, match="have seen held-out cases") as caught:
+        plan_run(experiment, KEY, replace(folds, test=("locked",)), root)
+    assert caught.value.code == "MV-CONFIG-004"
+    assert caught.value.found == "locked"
 
 
 def test_a_warm_start_is_recorded_and_resumes(
@@ -114,6 +156,7 @@ def test_a_warm_start_is_recorded_and_resumes(
     write_run(make_experiment(), plans[1], results[1], tmp_path / "run")
     record = json.loads(paths.run_record(tmp_path / "run").read_text(encoding="utf-8"))
     assert record["warm_start"]["unused"] == ["head.of.another"]
+    assert record["warm_start"]["seen"] == []
     # Other bytes in the file are another run.
     (tmp_path / "o0her.safetensors").write_bytes(file.read_bytes() + b"")
     same = plan_run(make_experiment(training={"epochs": 1, "warm_start": name}), KEY, folds, root)
