@@ -27,7 +27,7 @@ class Member:
     Attributes:
         name: its run, or the file of its weights.
         digest: SHA-256 of the file of its weights.
-        seen: cases that it was trained on or selected on.
+        seen: cases that it, or the weights that it began with, was trained on or selected on.
     """
 
     name: str
@@ -50,7 +50,8 @@ def read_member(run: Path, name: str) -> Member:
             fix="run the whole experiment",
         )
     record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
-    seen = frozenset((*record["cases"]["train"], *record["cases"]["selection"]))
+    own, before = record["cases"], record.get("warm_start", {}).get("seen", ())
+    seen = frozenset((*own["train"], *own["selection"], *before))
     return Member(name, provenance.file_sha256(weights), seen)
 
 

@@ -124,6 +124,8 @@ def seen_cases(path: Path) -> set[str]:
     while (record := path.parent / RECORD).is_file() and record not in followed:
         followed.add(record)
         values = json.loads(record.read_text(encoding="utf-8"))
+        if "cases" not in values:  # another tool's
+            break
         seen |= {*values["cases"]["train"], *values["cases"]["selection"]}
         begin = values.get("warm_start")
         if begin is None:

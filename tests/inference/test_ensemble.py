@@ -47,6 +47,18 @@ def test_a_member_knows_its_file_and_what_it_has_seen(tmp_path: Path) -> None:
     assert found.digest == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_a_member_has_seen_what_the_weights_that_it_began_with_have(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", b"weights")
+    path = paths.run_record(tmp_path / "run")
+    record = output.read_json(path)
+    record["warm_start"] = {"file": "x.safetensors", "seen": ["locked"]}
+    output.write_json(record, path)
+    found = read_member(tmp_path / "run", "x")
+    assert found.seen == {"a", "b", "c", "locked"}
+    with pytest.raises(MinivessError, match="case locked"):
+        check_unseen([found], ["locked"])
+
+
 def test_the_digest_is_that_of_the_file_not_of_the_record(tmp_path: Path) -> None:
     for name, weights in (("one", b"same"), ("two", b"same"), ("three", b"other")):
         write_run(tmp_path / name, weights)

@@ -90,6 +90,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, file: Path) -> None
 def test_a_run_that_has_seen_held_out_cases_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     check_unseen(path, ["a"], 0)  # no record beside it
+    (tmp_path / "run.json").write_text('{"tool": "another"}', encoding="utf-8")
+    check_unseen(path, ["a"], 0)
     record = {"cases": {"train": ["a", "b"], "selection": ["c"], "validation": ["d"]}}
     (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     check_unseen(path, ["d"], 0)
