@@ -111,6 +111,10 @@ def plan_experiment(
         if not dry_run:
             forget_missing_store(root)
             forget_incomplete_ensembles(root)
+    if paths.folds(root).exists():
+        read_folds(
+            paths.folds(root)
+        )  # damaged, it would be Snakemake's error in the middle of a plan
     cases = list_cases(experiment, root)
     own = source_files(experiment, root)
     folds_file = experiment.folds.folds_file

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 from running_service import free_port
 
 from minivess import __version__
@@ -120,6 +122,28 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise TimeoutError(url)
+
+
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = minivess("ui", "--port", str(other.getsockname()[1]), cwd=tmp_path)
+    assert done.returncode != 0
+    assert "another program answers there already" in done.stderr
+    for verb in ("ui", "page"):
+        assert minivess(verb, "--port", "99999999", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("verb", ["verify", "show"])
+def test_no_log_of_a_misspelt_name_is_sound(verb: str, tmp_path: Path) -> None:
+    done = minivess("audit", verb, "-e", "demoo", cwd=tmp_path)
+    assert done.returncode == 5
+    assert "MV-STATE-002" in done.stderr
+
+
+def test_the_doctor_ignores_no_arguments(tmp_path: Path) -> None:
+    done = minivess("doctor", "epochs=3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "minivess doctor --experiment demo epochs=3" in done.stderr
 
 
 def test_errors_lists_codes_with_their_status() -> None:

@@ -29,8 +29,16 @@ def doctor(
     from minivess import machine
     from minivess.doctor import examine, examine_experiment
     from minivess.doctor_text import findings_text, forecast_text
+    from minivess.errors import MinivessError
     from minivess.forecast import forecast
 
+    if arguments and experiment is None:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="there is no experiment for these arguments",
+            found=" ".join(arguments),
+            fix=f"minivess doctor --experiment demo {' '.join(arguments)}",
+        )
     here = machine.look()
     findings = examine(here, Path.cwd())
     print(findings_text("This machine", findings))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from minivess import paths
 from minivess.cli.app import ExperimentOption, app
+from minivess.errors import MinivessError
 
 audit_app = typer.Typer(no_args_is_help=True, help="The log of who unlocked the test set, and why.")
 app.add_typer(audit_app, name="audit")
@@ -39,7 +41,7 @@ def verify(experiment: ExperimentOption = "demo") -> None:
     """Check that no line of the audit log was changed, removed, moved or cut off."""
     from minivess import audit
 
-    lines = audit.verify(paths.audit_folder(paths.experiment_folder(experiment)))
+    lines = audit.verify(paths.audit_folder(_results(experiment)))
     head = lines[-1].digest if lines else audit.FIRST
     print(f"{len(lines)} lines, none changed; head {head}")
 
@@ -49,7 +51,20 @@ def show(experiment: ExperimentOption = "demo") -> None:
     """Print the audit log: when, who, what, why."""
     from minivess import audit
 
-    for line in audit.verify(paths.audit_folder(paths.experiment_folder(experiment))):
+    for line in audit.verify(paths.audit_folder(_results(experiment))):
         print(f"{line.number} {line.time} {line.event} by {line.who}: {line.reason}")
         analysis = str(line.facts.get("analysis", ""))
         print(f"  analysis {analysis[:16]}, cases {', '.join(line.facts.get('cases', []))}")
+
+
+def _results(experiment: str) -> Path:
+    """The folder of results, which has to be there: no log of a misspelt name is a sound one."""
+    folder = paths.experiment_folder(experiment)
+    if not folder.is_dir():
+        raise MinivessError(
+            "MV-STATE-002",
+            what="there are no results of that name",
+            where=str(folder),
+            fix="check the name: it is that of a folder in results/",
+        )
+    return folder

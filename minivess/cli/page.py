@@ -16,7 +16,9 @@ def page(
     experiment: ExperimentOption = "demo",
     kind: KindOption = "balanced",
     cores: CoresOption = "all",
-    port: Annotated[int, typer.Option(help="Port; 0: the one of the settings.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port; 0: the one of the settings.", min=0, max=65535)
+    ] = 0,
     announce: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
     """Show the page on which people segment volumes with a champion, on this computer only.
@@ -29,5 +31,6 @@ def page(
     from minivess.flows import serving
 
     settings = load_settings()
+    serving.check_free("page", f"http://127.0.0.1:{port or settings.page_port}")
     bundle = read_bundle(serving.exported(experiment, kind, cores))
     serve_page(bundle, replace(settings, page_port=port or settings.page_port), announce)

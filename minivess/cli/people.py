@@ -114,14 +114,18 @@ def crate(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port of the page.")] = 5000) -> None:
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 5000,
+) -> None:
     """Open the runs of all experiments in the browser, with MLflow."""
+    from minivess.flows.serving import check_free
     from minivess.tracking.address import shown, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith("http"):
         say(f"the runs are on this server: {shown(uri)}")
         return
+    check_free("page of MLflow", f"http://127.0.0.1:{port}")
     options = ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
     # In place of this process: signals reach it.
     command = [sys.executable, "-m", "mlflow", "ui", *options]

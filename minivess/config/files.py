@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import ConstructorError
 
 from minivess.errors import MinivessError
 
@@ -19,14 +20,30 @@ if TYPE_CHECKING:
 AUTO = ("literal['auto']",)
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which no mapping has a key twice: of two sections the last would win, silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for name, _ in node.value:
+            if name.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(name, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise ConstructorError(None, None, f"{key} is there twice", name.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping, safely.
 
     Raises:
-        MinivessError: MV-CONFIG-005 not YAML or not a mapping.
+        MinivessError: MV-CONFIG-005 not YAML, not a mapping, or with a key twice.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), _Once)  # noqa: S506 - it is a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MinivessError(
             "MV-CONFIG-005",

@@ -303,7 +303,7 @@ def read_folds(path: Path) -> Folds:
     """Read what `write_folds` wrote.
 
     Raises:
-        MinivessError: MV-STATE-002 where the file is missing.
+        MinivessError: MV-STATE-002 where the file is missing, MV-STATE-003 where it is damaged.
     """
     if not path.exists():
         raise MinivessError(
@@ -312,9 +312,18 @@ def read_folds(path: Path) -> Folds:
             where=str(path),
             fix="run minivess data folds, or the whole experiment",
         )
-    values = json.loads(path.read_text(encoding="utf-8"))
-    folds = tuple(
-        Fold(tuple(fold["train"]), tuple(fold["selection"]), tuple(fold["validation"]))
-        for fold in values["folds"]
-    )
-    return Folds(folds, tuple(values["test"]), values["manifest_digest"])
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        folds = tuple(
+            Fold(tuple(fold["train"]), tuple(fold["selection"]), tuple(fold["validation"]))
+            for fold in values["folds"]
+        )
+        return Folds(folds, tuple(values["test"]), values["manifest_digest"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MinivessError(
+            "MV-STATE-003",
+            what="the folds cannot be read",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            fix="delete the file and run the experiment again",
+        ) from error

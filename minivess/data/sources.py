@@ -68,10 +68,11 @@ def source_path(experiment: Experiment) -> Path:
         raise MinivessError(
             "MV-CONFIG-004",
             what=f"the source {data.source!r} needs a path",
-            where=f"experiment {experiment.name}, data.path",
+            where=f"experiment {experiment.name}",
             found="no path",
             expected="cases.csv, or the folder or ZIP of the data set",
-            fix="set data.path, or data.source: phantom for the embedded data set",
+            fix="set path beside source (data.path; of an external set external.NAME.path), or "
+            "source: phantom for the embedded data set",
         )
     path = Path(data.path).expanduser()
     if not path.exists():
@@ -81,7 +82,7 @@ def source_path(experiment: Experiment) -> Path:
             where=str(path),
             found=f"nothing there, seen from {Path.cwd()}",
             expected="cases.csv, or the folder or ZIP of the data set",
-            fix="correct data.path; a relative path starts where the command is run",
+            fix="correct the path; a relative one starts where the command is run",
         )
     return path
 

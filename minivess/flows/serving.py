@@ -126,7 +126,7 @@ def serve(programs: Sequence[Program], grace_s: float) -> None:
             ended by itself.
     """
     for program in programs:
-        _check_free(program)
+        check_free(program.name, program.url)
     with TemporaryDirectory(prefix="minivess-serve-") as home:
         environment = {**os.environ, "BENTOML_HOME": home}
         running: list[tuple[Program, subprocess.Popen[bytes]]] = []
@@ -147,18 +147,26 @@ def serve(programs: Sequence[Program], grace_s: float) -> None:
                     snakemake.stop_group(process, grace_s)
 
 
-def _check_free(program: Program) -> None:
-    """Another server, an older one of ours say, would answer in the place of the new one."""
-    address = urlsplit(program.url)
+def check_free(name: str, url: str) -> None:
+    """Refuse a port where another server, an older one of ours say, would answer in our place.
+
+    Args:
+        name: what is to be started.
+        url: where.
+
+    Raises:
+        MinivessError: MV-SERVICE-009.
+    """
+    address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
     with suppress(OSError), socket.create_connection((address.hostname, address.port), 1.0):
         raise MinivessError(
             "MV-SERVICE-009",
-            what=f"the {program.name} cannot start",
-            where=program.url,
+            what=f"the {name} cannot start",
+            where=url,
             found="another program answers there already",
-            fix="end it, or choose another port in configs/deploy/settings.toml",
+            fix="end it, or choose another port: --port, or configs/deploy/settings.toml",
         )
 
 

@@ -41,6 +41,10 @@ TARGETS = (
 )
 
 
+# No target of ours ends so: these are data, also where they lie in results.
+LISTS = frozenset({".csv", ".tsv", ".zip"})
+
+
 @dataclass(frozen=True)
 class Request:
     """What Snakemake is asked for."""
@@ -168,9 +172,11 @@ def _sorted(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             overrides = merge(overrides, nested(key, _value(argument, value)))
         elif argument in TARGETS:
             targets.append(argument)
-        elif Path(argument).exists() and not argument.startswith("results/"):
+        elif Path(argument).exists() and (
+            not argument.startswith("results/") or Path(argument).suffix.lower() in LISTS
+        ):
             overrides = merge(overrides, source_overrides(Path(argument)))
-        elif Path(argument).suffix.lower() in {".csv", ".tsv", ".zip"}:
+        elif Path(argument).suffix.lower() in LISTS:
             raise MinivessError(
                 "MV-DATA-001",
                 what="the data are not there",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import ValidationError
+
 from minivess import paths
 from minivess.errors import MinivessError
 from minivess.logs import say
@@ -138,13 +140,23 @@ def _masks(path: Path, files: list[Path], out: Path | None) -> list[Path]:
     wrong = [mask for mask in masks if volume_suffix(mask) not in (".nii", ".nii.gz")]
     over = [mask for mask in masks if mask.resolve() in {file.resolve() for file in files}]
     twice = sorted({str(mask) for mask in masks if masks.count(mask) > 1})
-    if wrong or over or twice:
+    if twice:
+        both = [str(file) for file, mask in zip(files, masks, strict=True) if str(mask) == twice[0]]
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="several volumes would have the same mask",
+            where=twice[0],
+            found=" and ".join(both),
+            expected="volumes whose names differ before the ending",
+            fix="rename one of them, or segment them one by one",
+        )
+    if wrong or over:
         raise MinivessError(
             "MV-CONFIG-004",
             what="the mask cannot be written there",
             where="--out",
-            found=str((wrong or over or twice)[0]),
-            expected="names that end with .nii or .nii.gz, none twice, none of a volume of yours",
+            found=str((wrong or over)[0]),
+            expected="names that end with .nii or .nii.gz, none of a volume of yours",
             fix="choose another name, or a folder",
         )
     return masks
@@ -163,8 +175,10 @@ def open_volume(
         unit: unit of its header, where the header lies.
 
     Raises:
-        MinivessError: MV-DATA-001 to -003 from reading, MV-DATA-009 no spacing.
+        MinivessError: MV-CONFIG-002 no such spacing, MV-DATA-001 to -003 from reading, MV-DATA-009
+            no spacing.
     """
+    from minivess.config.files import bad_values
     from minivess.config.schema import DataConfig
     from minivess.data.geometry import Geometry
     from minivess.data.sources import SourceCase
@@ -173,7 +187,10 @@ def open_volume(
 
     found = read_volume(file)
     case = SourceCase(file.name, file, file, file.name)
-    data = DataConfig(spacing_um=spacing_um, spacing_unit=unit)
+    try:
+        data = DataConfig(spacing_um=spacing_um, spacing_unit=unit)
+    except ValidationError as error:
+        raise bad_values(error, "--spacing-um") from error
     spacing = resolve_spacing(found.affine, found.unit, case, data)
     if spacing.affine is None or spacing.unit_um is None:
         raise MinivessError(

@@ -56,7 +56,7 @@ def open_views(root: Path) -> duckdb.DuckDBPyConnection:
             "MV-STATE-002",
             what="there are no tables to query",
             where=(root / "tables").as_posix(),
-            fix="run the experiment first: snakemake --cores all",
+            fix=f"run the experiment first: just experiment {root.name}",
         )
     connection = duckdb.connect(":memory:", config=_SETTINGS)
     try:

@@ -311,6 +311,33 @@ def test_what_is_no_yaml_mapping_is_said_with_its_file(tmp_path: Path, content: 
     assert caught.value.where == str(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("training: {epochs: 3}\nloss: {}\ntraining: {learning_rate: 0.1}\n", "training", 3),
+        ("losses: [dice_ce]\nlosses: [dice]\n", "losses", 2),
+        ("training:\n  epochs: 3\n  epochs: 4\n", "epochs", 3),
+        ("models: {a: {filters: [4]}, a: {filters: [8]}}\n", "a", 1),
+    ],
+)
+def test_a_key_that_is_there_twice_is_an_error(
+    tmp_path: Path, text: str, key: str, line: int
+) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(MinivessError) as caught:
+        read_yaml(file)
+    assert caught.value.code == "MV-CONFIG-005"
+    assert f"{key} is there twice" in caught.value.found
+    assert f"line {line}," in caught.value.found
+
+
+def test_anchors_and_merged_keys_are_no_repetition(tmp_path: Path) -> None:
+    file = tmp_path / "merged.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\n", encoding="utf-8")
+    assert read_yaml(file) == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 1, "y": 2}}
+
+
 def test_read_yaml_never_runs_code(tmp_path: Path) -> None:
     target = tmp_path / "made"
     file = tmp_path / "evil.yaml"

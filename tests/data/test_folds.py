@@ -392,6 +392,17 @@ def test_written_folds_are_read_back_and_the_same_bytes(tmp_path: Path) -> None:
     assert made.manifest_digest == manifest_digest(manifest)
 
 
+@pytest.mark.parametrize("text", ['{"folds": [', "{}", '{"folds": [{"train": []}]}', "[]"])
+def test_damaged_folds_are_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "folds.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MinivessError) as caught:
+        read_folds(path)
+    assert caught.value.code == "MV-STATE-003"
+    assert caught.value.where == str(path)
+    assert "delete the file" in caught.value.fix
+
+
 def test_folds_that_were_never_made_are_an_earlier_step(tmp_path: Path) -> None:
     with pytest.raises(MinivessError) as caught:
         read_folds(tmp_path / "folds.json")

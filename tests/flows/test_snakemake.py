@@ -79,6 +79,15 @@ def test_a_value_that_is_no_yaml_is_named(folder: Path, argument: str) -> None:
     assert caught.value.where == argument
 
 
+def test_a_list_of_cases_among_results_is_data(folder: Path) -> None:
+    (folder / "results" / "demo").mkdir(parents=True)
+    (folder / "results" / "demo" / "cases.csv").write_text("case\n", encoding="utf-8")
+    with pytest.raises(MinivessError) as caught:
+        request("small.yaml", ["results/demo/cases.csv"], "2", dry_run=False)
+    assert caught.value.code == "MV-DATA-013", "it has no columns, and is read"
+    assert caught.value.where == "results/demo/cases.csv"
+
+
 def test_a_folder_with_the_name_of_a_target_is_no_data(folder: Path) -> None:
     for name in TARGETS:
         (folder / name).mkdir(exist_ok=True)

@@ -99,7 +99,19 @@ def test_names_that_cannot_be(request_: Request, tmp_path: Path, out: str) -> No
 def test_two_files_of_one_name(request_: Request, tmp_path: Path) -> None:
     for name in ("a.nii", "a.nii.gz"):
         volume(tmp_path / "volumes" / name)
-    assert refused(tmp_path / "volumes", request_).code == "MV-CONFIG-004"
+    error = refused(tmp_path / "volumes", request_)
+    assert error.code == "MV-CONFIG-004"
+    assert "a.nii and " in error.found
+    assert error.found.endswith("a.nii.gz")
+
+
+@pytest.mark.parametrize("spacing", [(0, 1, 5), (-1, 1, 5), (float("nan"), 1, 5)])
+def test_a_spacing_that_is_none(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+    path = volume(tmp_path / "a.nii.gz")
+    with pytest.raises(MinivessError) as caught:
+        open_volume(path, spacing)
+    assert caught.value.code == "MV-CONFIG-002"
+    assert caught.value.where == "--spacing-um"
 
 
 def test_nothing_there(request_: Request, tmp_path: Path) -> None:
