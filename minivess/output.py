@@ -48,6 +48,17 @@ def os_error(error: OSError, path: Path) -> MinivessError:
     )
 
 
+def damaged(path: Path, found: object) -> MinivessError:
+    """The user's error for a file of ours that is no longer what was written."""
+    return MinivessError(
+        "MV-STATE-003",
+        what="a file that an earlier step has written is damaged",
+        where=str(path),
+        found=" ".join(str(found).split())[:300],
+        fix="delete the file and run the experiment again",
+    )
+
+
 def _is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < 4096
 

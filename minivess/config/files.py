@@ -82,7 +82,11 @@ def bad_values(invalid: ValidationError, where: str, inside: str = "") -> Minive
 
 
 def _one_each(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Of a value that may also be `auto`, what is wrong with the kind that was meant."""
+    """What is wrong with the kind of value that was meant, and no list that is only then empty.
+
+    Of a value that may also be `auto`, Pydantic tells what is wrong with each kind. A list whose
+    entries it refuses counts as one without them.
+    """
     words = {p["loc"][:-1]: isinstance(p["input"], str) for p in problems if p["loc"][-1:] == AUTO}
 
     def is_meant(problem: ErrorDetails) -> bool:
@@ -91,7 +95,14 @@ def _one_each(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
                 return is_word == (problem["loc"][-1:] == AUTO)
         return True
 
-    return [problem for problem in problems if is_meant(problem)]
+    def is_emptied(problem: ErrorDetails) -> bool:
+        place = problem["loc"]
+        inside = (p for p in problems if len(p["loc"]) > len(place))
+        return problem["type"] == "too_short" and any(
+            p["loc"][: len(place)] == place for p in inside
+        )
+
+    return [problem for problem in problems if is_meant(problem) and not is_emptied(problem)]
 
 
 def _keys(problem: ErrorDetails) -> list[str]:

@@ -116,7 +116,8 @@ def resolve_mapping(
     base["statistics"]["plan"] = "default"
     resolved = resolve_plan(merge(base, merged), plans, where)
     profiles = plans.parent / PROFILES.name
-    return _validated(resolve_profiles(resolved, profiles, where), where)
+    made = resolve_profiles(resolved, profiles, where)
+    return _validated(made, f"{where}, with overrides" if overrides else where)
 
 
 def with_overrides(

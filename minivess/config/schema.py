@@ -181,7 +181,9 @@ class ComputeConfig(Section):
         description="strict: float32 without TF32, by kernels that all x86-64 CPUs have; fast: the "
         "CPU's own kernels, TF32, and bfloat16 autocast where the device multiplies it itself",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+    )
     threads: Count = Field(1, description="CPU threads of each process that trains or predicts")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         0,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minivess.data import checks_geometry
-from minivess.data.manifest import Row, unmapped_label
+from minivess.data.manifest import SHOWN_VALUES, Row, unmapped_label
 from minivess.data.problem import Finding, Problem, Severity
 from minivess.data.published import MINIVESS_MD5
 from minivess.errors import CODES
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from minivess.config.schema import Experiment
 
 PLAUSIBLE_FRACTION = (0.001, 0.5)
+# Of files that cannot be used; other problems say themselves what else would help.
+_FILE_CODES = ("MV-DATA-001", "MV-DATA-002", "MV-DATA-003")
 
 
 def _image_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
@@ -25,8 +27,12 @@ def _image_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
             row["read_error_code"],
             row["read_error"],
             "a complete three-dimensional volume",
-            row["read_error_fix"],
+            _or_exclude(row["read_error_code"], row["read_error_fix"]),
         )
+
+
+def _or_exclude(code: str, fix: str) -> str:
+    return f"{fix}, or leave the case out with data.exclude" if code in _FILE_CODES else fix
 
 
 def _label_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
@@ -35,7 +41,7 @@ def _label_file(row: Row, experiment: Experiment) -> Iterator[Finding]:
             row["label_read_error_code"],
             row["label_read_error"],
             "a complete three-dimensional label",
-            row["label_read_error_fix"],
+            _or_exclude(row["label_read_error_code"], row["label_read_error_fix"]),
             where=row["label"],
         )
 
@@ -61,9 +67,33 @@ def _constant(row: Row, experiment: Experiment) -> Iterator[Finding]:
         )
 
 
+def _is_image(row: Row) -> bool:
+    """Whether a label has as many values as an image, or more than an image that has but two."""
+    n_values = len(row["label_values"] or ())
+    return n_values >= SHOWN_VALUES or (n_values > 2 and row["two_valued"] is True)
+
+
+def _swapped(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    if not _is_image(row):
+        return
+    values = row["label_values"]
+    if len(values) < SHOWN_VALUES:
+        found = f"{len(values)} values in the label, 2 in the image"
+    else:
+        found = f"{SHOWN_VALUES} values or more in the label: {', '.join(map(str, values))}"
+    yield Finding(
+        "MV-DATA-020",
+        found,
+        f"a label of fewer than {SHOWN_VALUES} values, and no more than its image has",
+        "are image and label swapped? name each in its own column or folder; else save the label "
+        "with 0 for background and one value for vessel",
+        where=row["label"],
+    )
+
+
 def _label_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
     values = row["label_values"]
-    if values and row["vessel_fraction"] is None:
+    if values and row["vessel_fraction"] is None and not _is_image(row):
         error = unmapped_label(row["case"], row["label"], values)
         yield Finding(error.code, error.found, error.expected, error.fix, where=row["label"])
 
@@ -71,7 +101,7 @@ def _label_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
 def _other_values(row: Row, experiment: Experiment) -> Iterator[Finding]:
     mapped = experiment.data.vessel_labels
     values = row["label_values"]
-    if mapped is None or not values:
+    if mapped is None or not values or _is_image(row):
         return
     others = sorted(set(values) - {0, *mapped})
     if others:
@@ -156,6 +186,7 @@ ROW_CHECKS: dict[str, tuple[Severity, Callable[[Row, Experiment], Iterator[Findi
     "geometry": ("error", checks_geometry.geometry),
     "non-finite voxels": ("error", _nonfinite),
     "constant image": ("error", _constant),
+    "image and label swapped": ("error", _swapped),
     "label values": ("error", _label_values),
     "other label values": ("warning", _other_values),
     "empty label": ("error", _empty_label),

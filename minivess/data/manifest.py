@@ -28,7 +28,7 @@ type Row = Mapping[str, Any]
 
 _INTS, _FLOATS = pl.List(pl.Int64), pl.List(pl.Float64)
 _REQUIRED = ("case", "image", "label", "group", "locked", "spacing_unit")
-_SHOWN_VALUES = 16
+SHOWN_VALUES = 16
 # Where nothing else is declared: the layout says whose the volumes are.
 ORIGINS = {"minivess": "MiniVess", "phantom": "phantom"}
 
@@ -59,6 +59,7 @@ MANIFEST: dict[str, tuple[pl.DataType, str]] = {
     "p99": (pl.Float64(), "99th percentile"),
     "p999": (pl.Float64(), "99.9th percentile"),
     "intensity_max": (pl.Float64(), "largest finite intensity"),
+    "two_valued": (pl.Boolean(), "whether the finite intensities are two values, as in a mask"),
     "n_nonfinite": (pl.Int64(), "NaN and infinite voxels"),
     "label_shape": (_INTS, "voxels of the label along (x, y, z)"),
     "label_header_unit": (pl.String(), "unit that the label's header names"),
@@ -205,7 +206,10 @@ def _intensities(array: Array) -> dict[str, Any]:
     if values.size == 0:
         return {"n_nonfinite": n_nonfinite}
     found = np.percentile(values, [0, 1, 50, 99, 99.9, 100])
-    return {**dict(zip(names, found.tolist(), strict=True)), "n_nonfinite": n_nonfinite}
+    low, high = found[0], found[-1]
+    two_valued = low < high and bool(((values == low) | (values == high)).all())
+    facts = {**dict(zip(names, found.tolist(), strict=True)), "two_valued": two_valued}
+    return facts | {"n_nonfinite": n_nonfinite}
 
 
 def _label_facts(path: Path, vessel_labels: tuple[int, ...] | None) -> dict[str, Any]:
@@ -214,7 +218,7 @@ def _label_facts(path: Path, vessel_labels: tuple[int, ...] | None) -> dict[str,
     volume = read_volume(path)
     values = _label_values(volume.array, path)
     facts = _header_facts(volume, "label_shape", "label_dtype", "label_header_unit", "label_affine")
-    facts["label_values"] = values[:_SHOWN_VALUES]
+    facts["label_values"] = values[:SHOWN_VALUES]
     if vessel_labels is not None or set(values) <= {0, 1}:
         vessel = np.isin(volume.array, vessel_labels if vessel_labels is not None else (1,))
         _, n_components = ndimage.label(vessel, structure=np.ones((3, 3, 3), dtype=bool))
@@ -236,7 +240,7 @@ def _label_values(array: Array, path: Path) -> list[int]:
             "MV-DATA-007",
             what="the label has values that are not whole numbers",
             where=str(path),
-            found="not whole: " + ", ".join(f"{value:g}" for value in broken[:_SHOWN_VALUES]),
+            found="not whole: " + ", ".join(f"{value:g}" for value in broken[:SHOWN_VALUES]),
             expected="0 for background and 1 for vessel",
             fix="save the label as whole numbers; a probability map needs a threshold first",
         )
@@ -291,12 +295,12 @@ def read_label(row: Row, vessel_labels: tuple[int, ...] | None) -> BoolArray:
 def unmapped_label(case: str, label: str, values: list[int]) -> MinivessError:
     """The error for label values other than 0 and 1 that no mapping explains."""
     others = [value for value in values if value != 0]
-    shown = ", ".join(str(value) for value in others[:_SHOWN_VALUES])
+    shown = ", ".join(str(value) for value in others[:SHOWN_VALUES])
     return MinivessError(
         "MV-DATA-007",
         what="the label has values other than 0 and 1",
         where=f"case {case}, file {label}",
-        found=", ".join(str(value) for value in values[:_SHOWN_VALUES]),
+        found=", ".join(str(value) for value in values[:SHOWN_VALUES]),
         expected="0 for background and 1 for vessel, or data.vessel_labels",
         fix=f"name the values that mean vessel, for example data.vessel_labels: [{shown}]",
     )

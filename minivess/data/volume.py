@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from minivess.errors import MinivessError
-from minivess.output import replacing
+from minivess.output import damaged, replacing
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -81,7 +81,7 @@ def unreadable(path: Path, found: str, fix: str = "") -> MinivessError:
         where=str(path),
         found=" ".join(found.split()),
         expected="a complete file of the format that its name says",
-        fix=fix or "copy or download the file again, or leave the case out with data.exclude",
+        fix=fix or "copy or download the file again",
     )
 
 
@@ -211,7 +211,7 @@ def read_volume(path: Path) -> SourceVolume:
             where=str(path),
             found="no file of that name",
             expected="a volume",
-            fix="correct the path, or leave the case out with data.exclude",
+            fix="correct the path",
         )
     suffix = volume_suffix(path)
     if suffix is None:
@@ -227,6 +227,25 @@ def read_volume(path: Path) -> SourceVolume:
     except Exception as error:  # the libraries raise errors of every kind for damaged files
         raise unreadable(path, f"{type(error).__name__}: {error}") from error
     return _checked(volume, path)
+
+
+def read_made(path: Path) -> Array:
+    """The voxels of a volume that an earlier step has written, (x, y, z).
+
+    Raises:
+        MinivessError: MV-STATE-002 missing, MV-STATE-003 damaged.
+    """
+    if not path.is_file():
+        raise MinivessError(
+            "MV-STATE-002",
+            what="a volume that an earlier step makes is missing",
+            where=str(path),
+            fix="run the experiment again",
+        )
+    try:
+        return read_volume(path).array
+    except MinivessError as error:
+        raise damaged(path, error.found) from error
 
 
 def _checked(volume: SourceVolume, path: Path) -> SourceVolume:
@@ -268,7 +287,7 @@ def read_note(path: Path) -> str:
     """The note in the header of a NIfTI file that `write_volume` wrote; mostly there is none.
 
     Raises:
-        MinivessError: MV-DATA-002 the file is damaged.
+        MinivessError: MV-STATE-003 the file is damaged.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
@@ -278,7 +297,7 @@ def read_note(path: Path) -> str:
             raise EOFError("the header has no end")
         return header[_NOTE].rstrip(b"\0").decode("ascii")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise unreadable(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def nifti_bytes(array: Array, geometry: Geometry, packed: bool, note: str = "") -> bytes:

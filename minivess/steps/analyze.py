@@ -26,19 +26,19 @@ def evaluate(root: Path, run: RunKey, case: str) -> None:
     import numpy as np
 
     from minivess.data.preprocess import open_case
-    from minivess.data.volume import read_volume
+    from minivess.data.volume import read_made
     from minivess.metrics.evaluate import case_rows, evaluate_case
     from minivess.statistics import tables
 
     config = load_step(paths.step_config(root, "evaluate"))
     folder = paths.run_folder(root, run)
     prepared = open_case(paths.preprocessed_case(root, case))
-    prediction = read_volume(paths.prediction(folder, case)).array > 0
+    prediction = read_made(paths.prediction(folder, case)) > 0
     reference = np.asarray(prepared.label) > 0
     values = evaluate_case(
         prediction,
         reference,
-        read_volume(paths.probability(folder, case)).array,
+        read_made(paths.probability(folder, case)),
         prepared.spacing_um,
         config.evaluation.nsd_tolerance_um,
         config.evaluation.junction_tolerance_um,

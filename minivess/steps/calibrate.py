@@ -117,12 +117,12 @@ def _predicted(
     import numpy as np
 
     from minivess.data.preprocess import open_case
-    from minivess.data.volume import read_volume
+    from minivess.data.volume import read_made
 
     for case in cases:
         prepared = open_case(paths.preprocessed_case(root, case))
-        probability = read_volume(paths.probability(folder, case)).array.astype(np.float32)
-        mask = read_volume(paths.prediction(folder, case)).array > 0
+        probability = read_made(paths.probability(folder, case)).astype(np.float32)
+        mask = read_made(paths.prediction(folder, case)) > 0
         yield prepared, probability, mask, np.asarray(prepared.label) > 0
 
 

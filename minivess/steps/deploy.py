@@ -127,7 +127,7 @@ def _compared(
     root: Path, winner: Winner, bundle: Bundle, config: Experiment, variant: str | None
 ) -> dict[str, Any]:
     from minivess.data.manifest import geometry_of, read_image, read_manifest
-    from minivess.data.volume import Volume, read_volume
+    from minivess.data.volume import Volume, read_made
     from minivess.deploy.parity import compare_case, summarised
     from minivess.deploy.segment import open_session, segment
 
@@ -136,8 +136,8 @@ def _compared(
     cases: dict[str, CaseParity] = {}
     for case in sorted(winner.record["cases"]["validation"]):
         volume = Volume(read_image(rows[case]), geometry_of(rows[case]))
-        trained = read_volume(paths.probability(winner.folder, case)).array
-        mask = read_volume(paths.prediction(winner.folder, case)).array
+        trained = read_made(paths.probability(winner.folder, case))
+        mask = read_made(paths.prediction(winner.folder, case))
         found = segment(session, bundle, volume).probability
         cases[case] = compare_case(trained, mask, found, bundle.threshold)
     return summarised(cases)

@@ -78,11 +78,11 @@ def _predict(work: FoldWork, kind: str, seed: int) -> dict[str, Any]:
 
 def _member_probabilities(work: FoldWork, case: str) -> Iterator[tuple[Float32Array, str]]:
     """The probabilities that the runs have predicted, seed by seed, with their notes."""
-    from minivess.data.volume import read_note, read_volume
+    from minivess.data.volume import read_made, read_note
 
     for seed in work.runs:
         path = paths.probability(work.run_folder(seed), case)
-        yield read_volume(path).array.astype(np.float32), read_note(path)
+        yield read_made(path).astype(np.float32), read_note(path)
 
 
 def _predict_mean(work: FoldWork, seed: int) -> dict[str, Any]:
@@ -92,12 +92,12 @@ def _predict_mean(work: FoldWork, seed: int) -> dict[str, Any]:
 
 
 def _predict_vote(work: FoldWork, seed: int) -> dict[str, Any]:
-    from minivess.data.volume import read_note, read_volume
+    from minivess.data.volume import read_made, read_note
     from minivess.inference.predict import write_prediction
 
     for case in work.cases(work.fold.validation):
         files = [paths.prediction(work.run_folder(member), case.case) for member in work.runs]
-        fraction = vote_fraction(read_volume(path).array > 0 for path in files)
+        fraction = vote_fraction(read_made(path) > 0 for path in files)
         note = note_of_members(read_note(path) for path in files)
         folder = paths.ensemble(work.folder, "vote", seed)
         write_prediction(folder, case, fraction, fraction > 0.5, note)
@@ -106,19 +106,19 @@ def _predict_vote(work: FoldWork, seed: int) -> dict[str, Any]:
 
 def _evaluate(work: FoldWork, key: RunKey, kind: str) -> list[dict[str, object]]:
     """Rows of the table ensembles of one ensemble."""
-    from minivess.data.volume import read_volume
+    from minivess.data.volume import read_made
     from minivess.metrics.evaluate import case_rows, evaluate_case
 
     config, rows = work.config, []
     folder = paths.ensemble(work.folder, kind, key.seed)
     scores = []
     for case in work.cases(work.fold.validation):
-        prediction = read_volume(paths.prediction(folder, case.case)).array > 0
+        prediction = read_made(paths.prediction(folder, case.case)) > 0
         reference = np.asarray(case.label) > 0
         values = evaluate_case(
             prediction,
             reference,
-            read_volume(paths.probability(folder, case.case)).array,
+            read_made(paths.probability(folder, case.case)),
             case.spacing_um,
             config.evaluation.nsd_tolerance_um,
             config.evaluation.junction_tolerance_um,

@@ -58,7 +58,7 @@ def qualitative_slices(
     import numpy as np
 
     from minivess.data.preprocess import open_case
-    from minivess.data.volume import read_volume
+    from minivess.data.volume import read_made
     from minivess.figures.qualitative import QualitativeCase, qualitative_cases, slice_to_show
 
     order = _arms(root)
@@ -72,7 +72,7 @@ def qualitative_slices(
         predictions = {}
         for model, loss in order:
             run = paths.run_folder(root, RunKey(model, loss, seed, fold))
-            predictions[model, loss] = read_volume(paths.prediction(run, case)).array[..., z] > 0
+            predictions[model, loss] = read_made(paths.prediction(run, case))[..., z] > 0
         slices.append(
             QualitativeCase(
                 case=case,

@@ -235,6 +235,35 @@ def test_colours_of_the_heat_map_are_an_unknown_key() -> None:
     assert "fold_heatmap" not in error.fix
 
 
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"losses": ["dice_ce "]}, "losses.0: "),
+        ({"seeds": [-1]}, "seeds.0: "),
+        ({"figures": {"forest": {"colors": ["red"]}}}, "figures.forest.colors.0: "),
+        ({"losses": []}, "losses: "),
+    ],
+)
+def test_a_list_with_a_bad_entry_is_not_called_empty(values: dict[str, Any], place: str) -> None:
+    error = refused(values)
+    assert error.what.startswith("1 config value(s)")
+    assert error.found.startswith(place)
+
+
+def test_a_bad_override_is_not_said_to_be_in_the_file_alone() -> None:
+    with pytest.raises(MinivessError) as caught:
+        resolve_mapping({"name": "x"}, {"epochs": "abc"}, "x.yaml")
+    assert caught.value.where == "x.yaml, with overrides"
+    assert refused({"training": {"epochs": "abc"}}).where == "here"
+
+
+@pytest.mark.parametrize("device", ["gpu", "CUDA", "mps", "cuda:-1", "cuda:"])
+def test_what_is_no_device_is_refused_at_once(device: str) -> None:
+    error = refused({"compute": {"device": device}})
+    assert error.code == "MV-CONFIG-002"
+    assert error.found.startswith("compute.device: ")
+
+
 def test_all_bad_values_are_in_one_error() -> None:
     error = refused(
         {

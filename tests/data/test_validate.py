@@ -106,6 +106,7 @@ def test_missing_file(cases):
     cases["b"].image.unlink()
     row = only(problems_of(cases), "MV-DATA-001")
     assert row["where"].endswith("b.nii.gz")
+    assert row["fix"] == "correct the path, or leave the case out with data.exclude"
 
 
 def test_truncated_label(cases):
@@ -186,6 +187,39 @@ def test_mapping_that_misses_a_label_names_its_values(cases):
     problems = problems_of(cases, data=DataConfig(vessel_labels=(255,)))
     row = only(problems.filter(problems["severity"] == "error"), "MV-DATA-008")
     assert "the values are 0, 254, vessel is data.vessel_labels [255]" in row["found"]
+
+
+@pytest.mark.parametrize("mapped", [None, (1,), (254, 255)])
+def test_swapped_image_and_label(cases, mapped):
+    """Some voxel of an image is as good as always 1, 254 or 255."""
+    image = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.uint16)
+    save(cases["b"].image, label_of(1))
+    save(cases["b"].label, image)
+    problems = problems_of({"b": cases["b"]}, data=DataConfig(vessel_labels=mapped))
+    row = only(
+        problems.filter(problems["case"] == "b", problems["severity"] == "error"), "MV-DATA-020"
+    )
+    assert "are image and label swapped?" in row["fix"]
+    assert row["where"].endswith("b_y.nii.gz")
+    assert not problems["fix"].str.contains("data.vessel_labels").any()
+
+
+def test_more_values_in_the_label_than_in_an_image_of_two(cases):
+    save(cases["b"].image, label_of(1) * np.uint8(255))
+    label = label_of(2)
+    label[0, 0, 0] = 2
+    save(cases["b"].label, label)
+    mapped = DataConfig(vessel_labels=(1, 2))
+    assert only(problems_of(cases, data=mapped), "MV-DATA-020")["found"].startswith("3 values in")
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 254), (0, 255), tuple(range(15))])
+def test_masks_of_few_values_are_labels(cases, values):
+    for name, case in cases.items():
+        label = label_of(ord(name)) * np.uint8(values[1])
+        label.flat[: len(values)] = values
+        save(case.label, label)
+    assert problems_of(cases, data=DataConfig(vessel_labels=values[1:])).height == 0
 
 
 def test_values_besides_the_mapped_ones_are_a_warning(cases):

@@ -15,7 +15,7 @@ import tifffile
 from scipy.spatial.transform import Rotation
 
 from minivess.data.geometry import Geometry, diagonal_affine, same_grid
-from minivess.data.volume import data_files, read_note, read_volume, write_volume
+from minivess.data.volume import data_files, read_made, read_note, read_volume, write_volume
 from minivess.errors import MinivessError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -129,8 +129,30 @@ def test_a_note_is_kept_in_the_header_and_changes_nothing_else(tmp_path, array, 
             write_volume(array, files[0], geometry, note)
     for kept in (20, 60):
         files[0].write_bytes(files[0].read_bytes()[:kept])
-        with pytest.raises(MinivessError, match="MV-DATA-002"):
+        with pytest.raises(MinivessError, match="MV-STATE-003"):
             read_note(files[0])
+
+
+def test_a_volume_of_an_earlier_step_is_made_again(tmp_path, array):
+    file = tmp_path / "mask.nii.gz"
+    with pytest.raises(MinivessError) as caught:
+        read_made(file)
+    assert (caught.value.code, caught.value.fix) == ("MV-STATE-002", "run the experiment again")
+    write_volume(array, file, Geometry(array.shape, diagonal_affine((1.0, 1.0, 5.0))))
+    np.testing.assert_array_equal(read_made(file), array)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(MinivessError) as caught:
+        read_made(file)
+    assert (caught.value.code, caught.value.where) == ("MV-STATE-003", str(file))
+    assert caught.value.fix == "delete the file and run the experiment again"
+
+
+def test_a_volume_that_is_no_source_is_not_to_be_excluded(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"not a volume")
+    for name in ("a.nii.gz", "missing.nii.gz"):
+        with pytest.raises(MinivessError) as caught:
+            read_volume(tmp_path / name)
+        assert "exclude" not in caught.value.fix
 
 
 def test_nifti2_and_big_endian(tmp_path, array):
