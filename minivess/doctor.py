@@ -23,6 +23,7 @@ from minivess.config.models import ModelConfig
 from minivess.config.profiles import ModelProfile
 from minivess.config.schema import Experiment, PatchConfig
 from minivess.config.settings import load_settings
+from minivess.data.sources import list_cases, volumes_of
 from minivess.errors import MinivessError
 from minivess.forecast import Step
 from minivess.machine import AVX2, BFLOAT16, Gpu, Machine
@@ -31,6 +32,7 @@ from minivess.resources import PLANNED_SPACING, case_shape, training_mb
 from minivess.tracking.address import shown, sqlite_path, tracking_uri
 from minivess.training.auto import choose_workers
 from minivess.training.shared_memory import needed_bytes
+from minivess.training.warm_start import warm_start_file
 from minivess.workflow import Plan
 
 # Beside the jobs: Snakemake, and what else is open on a machine that somebody uses.
@@ -84,7 +86,7 @@ def examine_experiment(plan: Plan, steps: Iterable[Step], here: Machine) -> list
     made = list(steps)
     findings = [_memory(made, here), _room(plan, made), _shared_memory(plan, here)]
     findings += [finding for name in plan.experiment.models for finding in _model(plan, name, here)]
-    return findings
+    return findings + _device(plan, here) + _data(plan) + _warm_start(plan)
 
 
 def _size(mb: float) -> str:
@@ -314,6 +316,54 @@ def _published(
         text = "its published weights have seen MiniVess: results are not those of unseen data"
         findings.append(Finding("look", where, text, "say so where you report them"))
     return findings
+
+
+def _device(plan: Plan, here: Machine) -> list[Finding]:
+    """GPUs that the config names; `auto` alone takes what there is."""
+    compute = plan.experiment.compute
+    kind, _, number = compute.device.partition(":")
+    if kind == "cpu" or (kind == "auto" and compute.devices == 1) or here.gpus is None:
+        return []
+    needed = max(int(number or 0) + 1, compute.devices)
+    if needed <= len(here.gpus):
+        return []
+    text = f"compute.device={compute.device} and compute.devices={compute.devices} need {needed}"
+    fix = "set compute.device to cpu, or to auto with compute.devices=1"
+    return [Finding("fail", "GPU", f"{text}; there are {len(here.gpus)}", fix)]
+
+
+def _data(plan: Plan) -> list[Finding]:
+    """Whether the files of the cases are there, and groups of cases for the folds."""
+    experiment, findings = plan.experiment, []
+    try:
+        cases = list_cases(experiment, plan.root)
+    except MinivessError as error:
+        return [Finding("fail", "data", f"{error.what}: {error.where}", error.fix)]
+    made = plan.root / "data"  # by the phantom or the unpacking
+    missing = [p for p in volumes_of(cases) if made not in p.parents and not p.is_file()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        text = f"not there: {', '.join(map(str, missing[:3]))}{more}"
+        fix = "correct their paths, or leave their cases out with data.exclude"
+        findings.append(Finding("fail", "data", text, fix))
+    folds = experiment.folds
+    groups = len({c.group for c in cases} - {c.group for c in cases if c.locked})
+    needed = folds.groups_needed(folds.n_folds)
+    if folds.folds_file is None and groups < needed:
+        text = f"{folds.n_folds} folds need {needed} groups of cases; there are {groups}"
+        fix = ", or ".join([*folds.changes_for(groups), "add cases"])
+        findings.append(Finding("fail", "folds", text, fix))
+    return findings
+
+
+def _warm_start(plan: Plan) -> list[Finding]:
+    training = plan.experiment.training
+    files = {warm_start_file(training, fold) for fold in range(plan.n_folds)} - {None}
+    missing = sorted(str(file) for file in files if file is not None and not file.is_file())
+    if not missing:
+        return []
+    fix = "correct training.warm_start, or leave it out"
+    return [Finding("fail", "warm start", f"not there: {', '.join(missing)}", fix)]
 
 
 def _spacing(plan: Plan) -> tuple[float, float, float]:

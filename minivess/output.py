@@ -1,4 +1,7 @@
-"""Writing files: to a temporary name, then renamed, so that none is ever half there."""
+"""Writing files: to a temporary name, then renamed, so that none is ever half there.
+
+And reading them again, with the error for those that something else has damaged.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
+    import pandera.polars as pa
     import polars as pl
+
+    from minivess.types import Array
 
 # Every file that this process has put in its place, each once, in the order of the first time.
 _WRITTEN: dict[Path, None] = {}
@@ -120,13 +126,69 @@ def write_json(value: Any, path: Path) -> None:
     write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *keys: str) -> Any:
     """What a JSON file of ours says.
+
+    Args:
+        path: the file.
+        keys: what it has at least, where it is a mapping.
 
     Raises:
         OSError: there is none.
+        MinivessError: MV-STATE-003 damaged.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise damaged(path, error) from error
+    lacking = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if lacking:
+        raise damaged(path, f"no {', '.join(lacking)}")
+    return value
+
+
+def read_parquet(path: Path, schema: pa.DataFrameSchema | None = None) -> pl.DataFrame:
+    """A table of ours.
+
+    Args:
+        path: the file.
+        schema: what it has to be, where that is known.
+
+    Raises:
+        OSError: there is none.
+        MinivessError: MV-STATE-003 damaged, or another table.
+    """
+    import polars as pl
+
+    try:
+        table = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise damaged(path, error) from error
+    if schema is None:
+        return table
+    from pandera.errors import SchemaError, SchemaErrors
+
+    try:
+        checked: pl.DataFrame = schema.validate(table)
+    except (SchemaError, SchemaErrors) as error:
+        raise damaged(path, error) from error
+    return checked
+
+
+def read_array(path: Path) -> Array:
+    """An array of ours (.npy), whose values are read from the file when they are asked for.
+
+    Raises:
+        OSError: there is none.
+        MinivessError: MV-STATE-003 damaged.
+    """
+    import numpy as np
+
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise damaged(path, error) from error
+    return array
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:

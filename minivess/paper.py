@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivess import paths, provenance
+from minivess import output, paths, provenance
 from minivess.config.load import load_step
 from minivess.errors import MinivessError
 from minivess.figures import FIGURES, figure_definition
@@ -104,7 +103,7 @@ def read_results(root: Path | None = None) -> Results:
     return Results(
         folder,
         load_step(paths.step_config(folder, "experiment")),
-        json.loads(paths.summary(folder).read_text(encoding="utf-8")),
+        output.read_json(paths.summary(folder), "arms"),
         {name: tables.read(name, paths.table(folder, name)) for name in TABLES},
     )
 

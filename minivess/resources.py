@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from minivess import paths
+from minivess import output, paths
 from minivess.config.automatic import planned_patches
 from minivess.config.models import ModelConfig
 from minivess.config.schema import Experiment
@@ -147,9 +147,8 @@ def gpus(rule: str, experiment: Experiment) -> int:
 
 @cache
 def _manifest_shapes(manifest: Path, modified_ns: int) -> dict[str, Shape]:
-    import polars as pl
 
-    table = pl.read_parquet(manifest, columns=["case", "shape"])
+    table = output.read_parquet(manifest)
     return {
         row["case"]: tuple(row["shape"])
         for row in table.iter_rows(named=True)

@@ -162,6 +162,86 @@ def test_a_gpu_that_is_too_small_fails() -> None:
         assert states(found)["network dynunet"] == state
 
 
+GPUS = (Gpu("one", 80_000.0, 80_000.0), Gpu("two", 80_000.0, 80_000.0))
+
+
+def failing(made: Plan, here: Machine = LARGE) -> dict[str, doctor.Finding]:
+    found = doctor.examine_experiment(made, forecast(made, 2), here)
+    return {finding.name: finding for finding in found if finding.state == "fail"}
+
+
+@pytest.mark.parametrize(
+    ("compute", "needed"),
+    [
+        ({}, 0),
+        ({"device": "cpu", "devices": 2}, 0),
+        ({"device": "cuda"}, 1),
+        ({"device": "cuda:1"}, 2),
+        ({"device": "cuda", "devices": 2}, 2),
+        ({"devices": 2}, 2),
+    ],
+)
+def test_gpus_that_are_not_there_fail(compute: dict[str, Any], needed: int) -> None:
+    made = plan(compute=compute)
+    for count in range(3):
+        assert ("GPU" in failing(made, replace(LARGE, gpus=GPUS[:count]))) == (count < needed)
+    assert not failing(made, replace(LARGE, gpus=None)), "nothing is known"
+
+
+def of_csv(folder: Path, there: int, groups: str = "abcd", **values: Any) -> Plan:
+    """Cases of which as many have their files."""
+    lines = ["case,image,label,group"]
+    for number, group in enumerate(groups):
+        lines.append(f"c{number},i{number}.nii,l{number}.nii,{group}")
+        if number < there:
+            (folder / f"i{number}.nii").touch()
+            (folder / f"l{number}.nii").touch()
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return plan(data={"source": "csv", "path": str(folder / "cases.csv")}, **values)
+
+
+def test_files_of_cases_that_are_not_there_fail(tmp_path: Path) -> None:
+    assert not failing(of_csv(tmp_path, 4))
+    (tmp_path / "l0.nii").unlink()
+    found = failing(of_csv(tmp_path, 0))
+    assert list(found) == ["data"]
+    assert found["data"].found == f"not there: {tmp_path / 'l0.nii'}"
+    assert not failing(of_csv(tmp_path, 0, folds={"test_cases": ["c0"]})), "a locked label"
+    nowhere = plan(data={"source": "csv", "path": str(tmp_path / "none.csv")})
+    assert "none.csv" in failing(nowhere)["data"].found
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds", "fails"),
+    [
+        ("abc", {}, False),
+        ("aab", {}, True),
+        ("abcd", {"n_folds": 5}, True),
+        ("abcd", {"test_cases": ["c0", "c1"]}, True),
+        ("abc", {"n_folds": 2}, True),
+        ("abc", {"n_folds": 2, "selection_fraction": 0}, False),
+    ],
+)
+def test_more_folds_than_groups_of_cases_fail(
+    tmp_path: Path, groups: str, folds: dict[str, Any], fails: bool
+) -> None:
+    found = failing(of_csv(tmp_path, 4, groups, folds=folds))
+    assert list(found) == ["folds"] * fails
+    if fails:
+        assert "add cases" in found["folds"].fix
+
+
+def test_weights_to_begin_with_that_are_not_there_fail(tmp_path: Path) -> None:
+    made = plan(training={"warm_start": str(tmp_path / "fold{fold}.safetensors")})
+    (tmp_path / "fold0.safetensors").touch()
+    (tmp_path / "fold1.safetensors").touch()
+    found = failing(made)
+    assert list(found) == ["warm start"]
+    assert found["warm start"].found == f"not there: {tmp_path / 'fold2.safetensors'}"
+    (tmp_path / "fold2.safetensors").touch()
+    assert not failing(made)
+
+
 def test_gpus_that_are_not_known_are_told(tmp_path: Path) -> None:
     silent = replace(LARGE, gpus=None)
     (found,) = (f for f in doctor.examine(silent, tmp_path) if f.name == "GPU")

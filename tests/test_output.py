@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +266,44 @@ def test_a_folder_without_the_right_to_write_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert caught.value.code == "MV-SYSTEM-001"
     assert in_folder(tmp_path) == set()
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "a.json": output.read_json,
+    "a.parquet": output.read_parquet,
+    "a.npy": output.read_array,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kept", [0, 1, 40, -20])
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, name: str, kept: int) -> None:
+    path = tmp_path / name
+    np.save(tmp_path / "a.npy", np.arange(200))
+    output.write_json({"a": list(range(50))}, tmp_path / "a.json")
+    output.write_parquet(TABLE, tmp_path / "a.parquet")
+    READERS[name](path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(MinivessError) as caught:
+        READERS[name](path)
+    assert (caught.value.code, caught.value.where) == ("MV-STATE-003", str(path))
+    assert caught.value.fix == "delete the file and run the experiment again"
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_of_other_bytes_is_damaged(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xff\xfe" * 100)
+    with pytest.raises(MinivessError, match="MV-STATE-003"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("value", [{}, [], None, {"champion": 1}])
+def test_json_without_what_it_has_at_least_is_damaged(tmp_path: Path, value: Any) -> None:
+    output.write_json(value, tmp_path / "a.json")
+    assert output.read_json(tmp_path / "a.json") == value
+    with pytest.raises(MinivessError, match="no champions"):
+        output.read_json(tmp_path / "a.json", "champions")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from minivess import output
 from minivess.data.geometry import Geometry
 from minivess.data.locked import locked_label
 from minivess.data.spacing import declared_unit, resolve_spacing
@@ -109,8 +110,8 @@ def read_manifest(path: Path) -> pl.DataFrame:
     """Read and check a manifest.
 
     Raises:
-        MinivessError: MV-STATE-002 where the file is missing.
-        pandera.errors.SchemaError: the file is not a manifest.
+        MinivessError: MV-STATE-002 where the file is missing, MV-STATE-003 where it is damaged or
+            not a manifest.
     """
     if not path.exists():
         raise MinivessError(
@@ -119,8 +120,7 @@ def read_manifest(path: Path) -> pl.DataFrame:
             where=str(path),
             fix=f"run the experiment up to it: snakemake --cores all {path}",
         )
-    checked: pl.DataFrame = manifest_schema().validate(pl.read_parquet(path))
-    return checked
+    return output.read_parquet(path, manifest_schema())
 
 
 def _row(case: SourceCase, data: DataConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def preprocess_case(
 def _forget_other_skeleton(label: BoolArray, folder: Path) -> None:
     """Remove the tubed skeleton of another label than this, which a training would take for it."""
     skeleton = folder / LABEL_SKELETON
-    if skeleton.exists() and not np.array_equal(np.load(skeleton) > 0, label):
+    if skeleton.exists() and not np.array_equal(output.read_array(skeleton) > 0, label):
         skeleton.unlink()
 
 
@@ -144,7 +143,7 @@ def open_case(folder: Path, with_skeleton: bool = False) -> PreparedCase:
         with_skeleton: whether its label has the value 2 on its tubed skeleton.
 
     Raises:
-        MinivessError: MV-STATE-002 where a file is missing.
+        MinivessError: MV-STATE-002 where a file is missing, MV-STATE-003 where one is damaged.
     """
     label = LABEL_SKELETON if with_skeleton else LABEL
     names = dict.fromkeys((IMAGE, LABEL, FOREGROUND, CASE, label))
@@ -159,14 +158,14 @@ def open_case(folder: Path, with_skeleton: bool = False) -> PreparedCase:
             if missing == [LABEL_SKELETON]
             else "run minivess data preprocess for it, or the whole experiment",
         )
-    facts = json.loads((folder / CASE).read_text(encoding="utf-8"))
+    facts = output.read_json(folder / CASE, "case", "group", "shape", "affine", "unit_um")
     x, y, z = facts["shape"]
     affine = np.array(facts["affine"]).reshape(4, 4)
     return PreparedCase(
         case=facts["case"],
         group=facts["group"],
-        image=np.load(folder / IMAGE, mmap_mode="r"),
-        label=np.load(folder / label, mmap_mode="r"),
-        foreground=np.load(folder / FOREGROUND, mmap_mode="r"),
+        image=output.read_array(folder / IMAGE),
+        label=output.read_array(folder / label),
+        foreground=output.read_array(folder / FOREGROUND),
         geometry=Geometry((x, y, z), affine, facts["unit_um"]),
     )

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from minivess import output
+
 type Severity = Literal["error", "warning"]
 
 
@@ -50,7 +52,7 @@ def warning_texts(table: Path) -> list[str]:
     """Warnings of a validation table, one text each."""
     import polars as pl
 
-    warnings = pl.read_parquet(table).filter(pl.col("severity") == "warning")
+    warnings = output.read_parquet(table).filter(pl.col("severity") == "warning")
     return [
         f"{row['code']} {row['case'] or 'all cases'}: {row['what']} ({row['found']})"
         for row in warnings.iter_rows(named=True)

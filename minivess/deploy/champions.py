@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivess import paths, provenance
+from minivess import output, paths, provenance
 from minivess.config.models import ModelConfig
 from minivess.deploy.bundle import Bundle, BundleMetric
 from minivess.errors import MinivessError
@@ -100,7 +99,7 @@ def _winner(
             expected=f"SHA-256 {expected}, as in {paths.champions(root)}",
             fix=f"run the experiment again: minivess experiment {root.name} deploy",
         )
-    record = json.loads(paths.run_record(folder).read_text(encoding="utf-8"))
+    record = output.read_json(paths.run_record(folder), "cases")
     return Winner(run, tuple(kinds), {kind: champions[kind] for kind in kinds}, folder, record)
 
 

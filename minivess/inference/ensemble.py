@@ -7,7 +7,6 @@ lies outside every fold.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minivess import paths, provenance
+from minivess import output, paths, provenance
 from minivess.errors import MinivessError
 from minivess.types import BoolArray, Float32Array
 
@@ -39,7 +38,7 @@ def read_member(run: Path, name: str) -> Member:
     """The network of a finished run as a member; the digest is that of its file as it is now.
 
     Raises:
-        MinivessError: MV-STATE-002 the run is not finished.
+        MinivessError: MV-STATE-002 the run is not finished, MV-STATE-003 its record is damaged.
     """
     record_path, weights = paths.run_record(run), paths.weights(run)
     if not record_path.is_file() or not weights.is_file():
@@ -49,7 +48,7 @@ def read_member(run: Path, name: str) -> Member:
             where=str(run),
             fix="run the whole experiment",
         )
-    record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+    record: dict[str, Any] = output.read_json(record_path, "cases")
     own, before = record["cases"], record.get("warm_start", {}).get("seen", ())
     seen = frozenset((*own["train"], *own["selection"], *before))
     return Member(name, provenance.file_sha256(weights), seen)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivess import paths
+from minivess import output, paths
 from minivess.config.models import ModelConfig
 from minivess.config.schema import ComputeConfig, InferenceConfig
 from minivess.data.preprocess import PreparedCase
@@ -41,7 +40,8 @@ def load_network(run: Path) -> TrainedNetwork:
     """The network of a finished run, in evaluation mode on the CPU.
 
     Raises:
-        MinivessError: MV-STATE-002 the run is not finished, MV-STATE-003 its weights do not fit.
+        MinivessError: MV-STATE-002 the run is not finished, MV-STATE-003 its weights do not
+            fit, or a file of it is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -54,7 +54,7 @@ def load_network(run: Path) -> TrainedNetwork:
             where=str(run),
             fix="run minivess train for it, or the whole experiment",
         )
-    record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
+    record: dict[str, Any] = output.read_json(record_path, "network")
     x, y, z = record["network"]["spacing_um"]
     adapter = build_adapter(ModelConfig(**record["network"]["config"]), (x, y, z))
     network = adapter.build()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from minivess import output
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
@@ -379,8 +380,8 @@ def read(name: str, path: Path) -> pl.DataFrame:
     """Read and check a table.
 
     Raises:
-        MinivessError: MV-STATE-002 where the file is missing.
-        pandera.errors.SchemaError: the file is not that table.
+        MinivessError: MV-STATE-002 where the file is missing, MV-STATE-003 where it is damaged or
+            not that table.
     """
     if not path.exists():
         raise MinivessError(
@@ -389,4 +390,4 @@ def read(name: str, path: Path) -> pl.DataFrame:
             where=str(path),
             fix="run the experiment up to that table: snakemake --cores all " + str(path),
         )
-    return schema(name).validate(pl.read_parquet(path))
+    return output.read_parquet(path, schema(name))

@@ -132,7 +132,7 @@ def ensembles_table(root: Path, experiment: Experiment, folds: Iterable[int]) ->
 def note_plan(root: Path, plan: AnalysisPlan) -> None:
     """Keep which analysis files results were made with, and say so where there was another."""
     path = paths.analysis_files(root)
-    used = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    used = output.read_json(path) if path.exists() else []
     others = [entry for entry in used if entry["sha256"] != plan.sha256]
     if len(others) == len(used):
         now = datetime.now(UTC).isoformat(timespec="seconds")

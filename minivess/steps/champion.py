@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def read_champions(root: Path) -> dict[str, Any]:
     """champions.json of a finished experiment.
 
     Raises:
-        MinivessError: MV-STATE-002 there is none.
+        MinivessError: MV-STATE-002 there is none, MV-STATE-003 it is damaged.
     """
     path = paths.champions(root)
     if not path.exists():
@@ -66,7 +65,7 @@ def read_champions(root: Path) -> dict[str, Any]:
             where=str(path),
             fix=f"run it to its end: just experiment {root.name}",
         )
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    record: dict[str, Any] = output.read_json(path, "champions")
     return record
 
 

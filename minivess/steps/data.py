@@ -71,13 +71,11 @@ def accept_cases(root: Path) -> None:
     """Write accepted.json where validation found no error.
 
     Raises:
-        MinivessError: MV-DATA-017 with every error found.
+        MinivessError: MV-DATA-017 with every error found, MV-STATE-003 the table is damaged.
     """
-    import polars as pl
-
     from minivess.data.validate import accept
 
-    problems = pl.read_parquet(paths.validation_table(root))
+    problems = output.read_parquet(paths.validation_table(root))
     accept(problems)
     output.write_json({"warnings": problems.height}, paths.validation_accepted(root))
 

@@ -27,7 +27,7 @@ def memory_notes(root: Path) -> list[str]:
         run = paths.run_folder(root, name)
         if not paths.run_record(run).exists():
             continue
-        record = output.read_json(paths.run_record(run))
+        record = output.read_json(paths.run_record(run), "params", "cases")
         value = record["params"].get("out_of_memory")
         if value is not None:
             notes.append(f"Out of memory: {name} was trained with {value}.")

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from minivess import paths
+from minivess import output, paths
 from minivess.data.volume import read_note
 from minivess.errors import MinivessError
 
@@ -85,31 +85,13 @@ def check_present(root: Path, runs: list[RunKey]) -> None:
 
 
 def _read_table(name: str, path: Path) -> pl.DataFrame:
-    import polars as pl
-
     from minivess.statistics import tables
 
-    try:
-        return tables.read(name, path)
-    except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> MinivessError:
-    return MinivessError(
-        "MV-DATA-002",
-        what="a file of a run cannot be read",
-        where=path.as_posix(),
-        found=str(error),
-        fix="delete the file and run the experiment again: only that step is repeated",
-    )
+    return tables.read(name, path)
 
 
 def _read_record(path: Path, run: RunKey) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _unreadable(path, error) from error
+    record: dict[str, Any] = output.read_json(path)
     found = "/".join(str(record.get(key)) for key in ("model", "loss", "seed", "fold"))
     expected = f"{run.model}/{run.loss}/{run.seed}/{run.fold}"
     if found != expected:
@@ -123,7 +105,7 @@ def _read_record(path: Path, run: RunKey) -> dict[str, Any]:
         )
     cases = record.get("cases")
     if not isinstance(cases, dict) or not cases.get("validation"):
-        raise _unreadable(path, ValueError("no list of validation cases"))
+        raise output.damaged(path, "no list of validation cases")
     return record
 
 
@@ -140,7 +122,7 @@ def _read_provenance(path: Path) -> Provenance:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return Provenance(dict(facts["params"]), dict(facts["tags"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from error
+        raise output.damaged(path, error) from error
 
 
 def _read_history(path: Path) -> dict[str, dict[int, float]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivess import provenance
+from minivess import output, provenance
 from minivess.config.training import TrainingConfig
 from minivess.errors import MinivessError
 from minivess.models.weights import weights_of
@@ -123,7 +122,7 @@ def seen_cases(path: Path) -> set[str]:
     followed: set[Path] = set()
     while (record := path.parent / RECORD).is_file() and record not in followed:
         followed.add(record)
-        values = json.loads(record.read_text(encoding="utf-8"))
+        values = output.read_json(record)
         if "cases" not in values:  # another tool's
             break
         seen |= {*values["cases"]["train"], *values["cases"]["selection"]}

@@ -91,5 +91,6 @@ def test_read_of_a_missing_table_tells_how_to_make_it(tmp_path: Path) -> None:
 
 def test_read_refuses_another_table(tmp_path: Path) -> None:
     output.write_parquet(tables.empty("summary"), tmp_path / "baseline.parquet")
-    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
+    with pytest.raises(MinivessError) as caught:
         tables.read("baseline", tmp_path / "baseline.parquet")
+    assert caught.value.code == "MV-STATE-003"

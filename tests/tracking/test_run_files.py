@@ -86,7 +86,7 @@ def test_a_record_without_validation_cases_is_refused(
     output.write_json({**record, "cases": cases}, path)
     with pytest.raises(MinivessError) as caught:
         sync_experiment(uri, experiment, root, [run])
-    assert caught.value.code == "MV-DATA-002"
+    assert caught.value.code == "MV-STATE-003"
     assert caught.value.where == path.as_posix()
 
 
@@ -100,7 +100,7 @@ def test_a_broken_provenance_is_named(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(MinivessError) as caught:
         sync_experiment(uri, experiment, root, [run])
-    assert caught.value.code == "MV-DATA-002"
+    assert caught.value.code == "MV-STATE-003"
     assert caught.value.where == path.as_posix()
 
 
@@ -112,7 +112,7 @@ def test_a_broken_file_is_named(
     broken.write_bytes(broken.read_bytes()[:40])
     with pytest.raises(MinivessError) as caught:
         sync_experiment(uri, experiment, root, [run])
-    assert caught.value.code == "MV-DATA-002"
+    assert caught.value.code == "MV-STATE-003"
     assert caught.value.where == broken.as_posix()
 
 
