@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         MinivessError: MV-CONFIG-005 not YAML, not a mapping, or with a key twice.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _Once)  # noqa: S506 - it is a SafeLoader
+        value = _Once(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MinivessError(
             "MV-CONFIG-005",
