@@ -320,10 +320,4 @@ def read_folds(path: Path) -> Folds:
         )
         return Folds(folds, tuple(values["test"]), values["manifest_digest"])
     except (ValueError, KeyError, TypeError) as error:
-        raise MinivessError(
-            "MV-STATE-003",
-            what="the folds cannot be read",
-            where=str(path),
-            found=f"{type(error).__name__}: {error}",
-            fix="delete the file and run the experiment again",
-        ) from error
+        raise output.damaged(path, f"{type(error).__name__}: {error}") from error

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 from minivess import paths
 from minivess.config.settings import Settings
-from minivess.errors import MinivessError, nearest
+from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.logs import say
 from minivess.signals import signals_later
-from minivess.statistics.champion import RULES
+from minivess.statistics.champion import check_kind
 
 START_S = 120.0
 _POLL_S = 0.2
@@ -54,13 +54,7 @@ def exported(experiment: str, kind: str, cores: str) -> Path:
         MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not there after all; and as
             `snakemake.request`.
     """
-    if kind not in RULES:
-        raise MinivessError(
-            "MV-CONFIG-003",
-            what=f"there is no champion {kind}",
-            where="--kind",
-            fix=nearest(kind, RULES),
-        )
+    check_kind(kind)
     root = paths.experiment_folder(experiment)
     folder, made_with = paths.bundle(root, kind), paths.step_config(root, "experiment")
     if not paths.bundle_record(folder).is_file():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from minivess.errors import MinivessError
+from minivess.errors import MinivessError, nearest
 from minivess.metrics import METRICS
 from minivess.statistics import tables
 from minivess.statistics.compare import Arm, arms_of, case_values
@@ -67,6 +67,21 @@ RULES: dict[str, Rule] = {
         ),
     )
 }
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a champion that no rule chooses.
+
+    Raises:
+        MinivessError: MV-CONFIG-003; it names the nearest.
+    """
+    if kind not in RULES:
+        raise MinivessError(
+            "MV-CONFIG-003",
+            what=f"there is no champion {kind}",
+            where="--kind",
+            fix=nearest(kind, RULES),
+        )
 
 
 @dataclass(frozen=True)

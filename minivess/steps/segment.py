@@ -52,16 +52,9 @@ def bundle_folder(experiment: str, kind: str) -> Path:
     Raises:
         MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not exported.
     """
-    from minivess.errors import nearest
-    from minivess.statistics.champion import RULES
+    from minivess.statistics.champion import check_kind
 
-    if kind not in RULES:
-        raise MinivessError(
-            "MV-CONFIG-003",
-            what=f"there is no champion {kind}",
-            where="--kind",
-            fix=nearest(kind, RULES),
-        )
+    check_kind(kind)
     folder = paths.bundle(paths.experiment_folder(experiment), kind)
     if not paths.bundle_record(folder).exists():
         raise MinivessError(
