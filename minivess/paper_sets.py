@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivess import audit, paths
+from minivess import audit, output, paths
 from minivess.config.load import load_step
 from minivess.errors import MinivessError
 from minivess.figures.style import metric_label
@@ -94,7 +93,7 @@ def _numbers(root: Path, lines: Iterable[audit.Line], event: str) -> dict[str, i
 
 
 def _read(file: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    value: dict[str, Any] = output.read_json(file, "set", "metrics", "networks", "n_cases")
     return value
 
 
@@ -124,7 +123,8 @@ def sources(results: Results) -> list[Path]:
     """
     audit.verify(paths.audit_folder(results.folder))
     files = set_files(results.folder, results.config.external)
-    records = [paths.run_record(_folder(results, run)) for run in _champion_runs(results)]
+    runs = _champion_runs(results.folder)
+    records = [paths.run_record(paths.run_folder(results.folder, run)) for run in runs]
     return [*files, *(file for file in records if files and file.is_file())]
 
 
@@ -140,36 +140,39 @@ def set_results(root: Path) -> list[dict[str, Any]]:
     return [*tested, *(_read(file) for file in files if file.is_file())]
 
 
-def _folder(results: Results, run: RunKey) -> Path:
-    return paths.run_folder(results.folder, run)
-
-
-def _champion_runs(results: Results) -> list[RunKey]:
+def _champion_runs(root: Path) -> list[RunKey]:
     """The runs of the balanced champion, which predict together on cases that no fold has."""
-    chosen = results.tables["champions"].filter(kind="balanced").row(0, named=True)
-    arm = (chosen["model"], chosen["loss"])
-    runs = results.config.runs(results.numbers["n_folds"])
-    return [run for run in runs if (run.model, run.loss) == arm]
+    from minivess.statistics import tables
+
+    champions = tables.read("champions", paths.table(root, "champions"))
+    chosen = champions.filter(kind="balanced").row(0, named=True)
+    n_folds = output.read_json(paths.summary(root), "n_folds")["n_folds"]
+    runs = load_step(paths.step_config(root, "experiment")).runs(n_folds)
+    return [run for run in runs if (run.model, run.loss) == (chosen["model"], chosen["loss"])]
 
 
-def is_superseded(results: Results, result: Mapping[str, Any]) -> bool:
+def is_superseded(root: Path, result: Mapping[str, Any]) -> bool:
     """Whether a result is of other weights than those of the balanced champion now.
 
+    Args:
+        root: results folder of a finished experiment.
+        result: what result.json says.
+
     Raises:
-        MinivessError: MV-STATE-002 a run of the champion has no record.
+        MinivessError: MV-STATE-002 a run of the champion has no record, MV-STATE-003 it is damaged.
     """
-    return bool(result["networks"] != champion_weights(results))
+    return bool(result["networks"] != champion_weights(root))
 
 
-def champion_weights(results: Results) -> dict[str, str]:
+def champion_weights(root: Path) -> dict[str, str]:
     """SHA-256 of the weights of each run of the balanced champion.
 
     Raises:
-        MinivessError: MV-STATE-002 a run of it has no record.
+        MinivessError: MV-STATE-002 a run of it has no record, MV-STATE-003 it is damaged.
     """
     found = {}
-    for run in _champion_runs(results):
-        file = paths.run_record(_folder(results, run))
+    for run in _champion_runs(root):
+        file = paths.run_record(paths.run_folder(root, run))
         if not file.is_file():
             raise MinivessError(
                 "MV-STATE-002",
@@ -177,7 +180,7 @@ def champion_weights(results: Results) -> dict[str, str]:
                 where=str(file),
                 fix="run the experiment to its end",
             )
-        found[str(run)] = str(_read(file)["weights_sha256"])
+        found[str(run)] = str(output.read_json(file, "weights_sha256")["weights_sha256"])
     return found
 
 
@@ -203,7 +206,7 @@ def test_set_sentence(results: Results) -> str:
     for one in found:
         if one.result is None:
             parts.append(f"The analysis `{one.name}` {LEFT[one.left]}.")
-        elif is_superseded(results, one.result):
+        elif is_superseded(results.folder, one.result):
             parts.append(f"The result of the analysis `{one.name}` is superseded: {OTHER_WEIGHTS}.")
         if one.unlocked is None:
             parts.append(f"The audit log does not have the analysis `{one.name}`.")
@@ -247,7 +250,7 @@ def external_sentence(results: Results) -> str:
             continue
         done = _read(file)
         parts.append(f"The external set `{name}` has {_cases(done['n_cases'])}.")
-        if is_superseded(results, done):
+        if is_superseded(results.folder, done):
             parts.append(f"Its result is superseded: {OTHER_WEIGHTS}.")
         if done["warnings"]:
             parts.append("Its warnings: " + "; ".join(done["warnings"]) + ".")
@@ -263,7 +266,7 @@ def sets_table(results: Results) -> str:
     rows = []
     for result in set_results(results.folder):
         name = result["set"] if "analysis" not in result else f"test `{result['analysis'][:8]}`"
-        name += " (superseded)" * is_superseded(results, result)
+        name += " (superseded)" * is_superseded(results.folder, result)
         for kind, metrics in result["metrics"].items():
             cells = [f"{number(row['mean'])} {interval(row)}" for row in _main(metrics)]
             networks = f"`{result['model']}/{result['loss']}`, {kind} of {len(result['networks'])}"

@@ -15,6 +15,7 @@ from minivess.config.section import Count, Name, Section
 from minivess.errors import MinivessError, nearest
 
 SWEEPS = Path("configs/sweep")
+EVERY_FORM = "docs/how-to/sweep.md shows every form"
 
 
 class Range(Section):
@@ -117,7 +118,7 @@ def read_sweep(path: Path) -> SweepConfig:
         parsed = {key: _varied(str(key), entry, str(path)) for key, entry in space.items()}
         return SweepConfig.model_validate({**values, "space": parsed})
     except ValidationError as error:
-        raise bad_values(error, str(path)) from error
+        raise _bad(error, str(path)) from error
 
 
 def _varied(key: str, entry: Any, where: str) -> Varied:
@@ -128,7 +129,13 @@ def _varied(key: str, entry: Any, where: str) -> Varied:
     try:
         return kind.model_validate(dict(entry))
     except ValidationError as error:
-        raise bad_values(error, where, f"space.{key}") from error
+        raise _bad(error, where, f"space.{key}") from error
+
+
+def _bad(invalid: ValidationError, where: str, inside: str = "") -> MinivessError:
+    error = bad_values(invalid, where, inside)
+    error.fix = EVERY_FORM
+    return error
 
 
 def _check(values: Mapping[Any, Any], kind: type[Section], where: str) -> None:
@@ -146,5 +153,5 @@ def _no_entry(key: str, found: Any, where: str) -> MinivessError:
         where=f"{where}, {key}",
         found=repr(found),
         expected="{low: 0.001, high: 0.1, log: true} or {choices: [adamw, sgd]}",
-        fix="docs/how-to/sweep.md shows every form",
+        fix=EVERY_FORM,
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from minivess import paths
+from minivess import output, paths
 from minivess.statistics.summary import MAIN_METRICS, number
 
 SHOWN_FIGURES = "png"
@@ -18,7 +17,7 @@ def metrics_markdown(root: Path) -> str:
     Raises:
         OSError: the experiment has no summary.
     """
-    numbers: dict[str, Any] = json.loads(paths.summary(root).read_text(encoding="utf-8"))
+    numbers: dict[str, Any] = output.read_json(paths.summary(root), "arms")
     first = numbers["arms"][0]["metrics"]
     metrics = [name for name in MAIN_METRICS if name in first]
     header = ["network", "loss", *metrics, "not ok"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivess import __version__, paths
+from minivess import __version__, output, paths
 from minivess.config.files import read_yaml
 from minivess.errors import MinivessError
 from minivess.reproducibility.chain import Chain
@@ -145,7 +144,7 @@ def _author(crate: ROCrate, author: Mapping[str, Any]) -> Entity:
 
 def _numbers(crate: ROCrate, path: Path) -> Iterable[Entity]:
     """The means of the final summary with their intervals."""
-    for arm in json.loads(path.read_text(encoding="utf-8"))["arms"]:
+    for arm in output.read_json(path, "arms")["arms"]:
         for metric, value in sorted(arm["metrics"].items()):
             yield _add(
                 crate,

@@ -170,7 +170,7 @@ def lock_digest() -> str | None:
 def _run_digest(outputs: Mapping[str, str]) -> str | None:
     for name in outputs:
         if Path(name).name == paths.run_record(Path()).name:
-            return str(json.loads(Path(name).read_text(encoding="utf-8"))["run_digest"])
+            return str(output.read_json(Path(name), "run_digest")["run_digest"])
     return None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivess import audit, paths, provenance
+from minivess import audit, output, paths, provenance
 from minivess.audit import EVALUATE, UNLOCK
 from minivess.config.load import load_step
 from minivess.config.schema import Experiment
@@ -250,5 +249,5 @@ def _check_stored(folder: Path, logged: audit.Line) -> None:
 
 def read_result(folder: Path) -> Mapping[str, Any]:
     """result.json of a set that was evaluated."""
-    result: Mapping[str, Any] = json.loads(paths.set_result(folder).read_text(encoding="utf-8"))
+    result: Mapping[str, Any] = output.read_json(paths.set_result(folder))
     return result

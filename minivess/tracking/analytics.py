@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minivess import paths
+from minivess import output, paths
 from minivess.errors import MinivessError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def open_views(root: Path) -> duckdb.DuckDBPyConnection:
     The files are read once, now; the caller closes the connection.
 
     Raises:
-        MinivessError: MV-STATE-002 no table is there yet, MV-DATA-002 a file cannot be read.
+        MinivessError: MV-STATE-002 no table is there yet, MV-STATE-003 a file is damaged.
     """
     import duckdb
 
@@ -64,13 +64,7 @@ def open_views(root: Path) -> duckdb.DuckDBPyConnection:
             try:
                 connection.read_parquet(str(path)).create(name)
             except duckdb.Error as error:
-                raise MinivessError(
-                    "MV-DATA-002",
-                    what=f"the table {name} cannot be read",
-                    where=path.as_posix(),
-                    found=str(error),
-                    fix="delete the file and run the experiment again: only that step is repeated",
-                ) from error
+                raise output.damaged(path, error) from error
         for statement in _CLOSE:
             connection.execute(statement)
     except BaseException:
@@ -96,7 +90,7 @@ def query(root: Path, sql: str) -> pl.DataFrame:
 
     Raises:
         MinivessError: MV-QUERY-001 the SQL cannot be run or returns no table, MV-STATE-002 no
-            table is there yet, MV-DATA-002 a file cannot be read.
+            table is there yet, MV-STATE-003 a file is damaged.
     """
     import duckdb
 

@@ -63,7 +63,7 @@ def check_present(root: Path, runs: list[RunKey]) -> None:
     Which cases must have metrics is known only where the record of the run is there.
 
     Raises:
-        MinivessError: MV-STATE-002; MV-DATA-002 and MV-STATE-001 see `read_run`.
+        MinivessError: MV-STATE-002; MV-STATE-001 and MV-STATE-003 see `read_run`.
     """
     missing: list[str] = []
     for run in runs:
@@ -183,7 +183,7 @@ def read_run(root: Path, run: RunKey) -> RunFiles:
     """Everything that the files of a finished and evaluated run say.
 
     Raises:
-        MinivessError: MV-DATA-002 a file cannot be read, MV-STATE-001 it belongs to another run.
+        MinivessError: MV-STATE-003 a file is damaged, MV-STATE-001 it belongs to another run.
     """
     folder = paths.run_folder(root, run)
     record = _read_record(paths.run_record(folder), run)

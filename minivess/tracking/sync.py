@@ -151,7 +151,7 @@ def sync_experiment(
     Raises:
         ValueError: a parameter in `params` has another prefix.
         MinivessError: MV-STATE-002 files of a run are missing, MV-STATE-001 files that belong to
-            another run, MV-DATA-002 a file cannot be read, MV-TRACK-001 and MV-TRACK-002 see
+            another run, MV-STATE-003 a file is damaged, MV-TRACK-001 and MV-TRACK-002 see
             `store.connection`.
     """
     if wrong := sorted(name for name in params if not name.startswith(ADDED_PREFIXES)):

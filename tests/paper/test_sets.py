@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from minivess import audit, output, paper, paper_sets, paths
+from minivess.cli.people import summary
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.steps import paper as step
@@ -47,7 +48,7 @@ def log(root: Path, event: str, analysis: str) -> None:
 
 
 def result(root: Path, name: str, **facts: Any) -> dict[str, Any]:
-    champion = paper_sets.champion_weights(paper.read_results(root))
+    champion = paper_sets.champion_weights(root)
     about = {"set": name, "model": "net", "loss": "dice_ce", "n_cases": 2, "networks": champion}
     about["metrics"] = {kind: dict.fromkeys(METRICS, ROW) for kind in ("mean", "vote")}
     return {**about, **facts}
@@ -158,6 +159,23 @@ def test_results_of_other_weights_are_superseded(experiment: Path) -> None:
     assert f"Its result is {why}" in paper_sets.external_sentence(results)
     rows = paper_sets.sets_table(results).splitlines()[2:]
     assert ["(superseded)" in row for row in rows] == [True] * 4
+
+
+def test_the_summary_says_which_results_are_superseded(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(experiment, audit.UNLOCK, FIRST)
+    evaluate(experiment, FIRST, networks={"net/dice_ce/seed0/fold0": "0" * 64})
+    log(experiment, audit.UNLOCK, SECOND)
+    evaluate(experiment, SECOND)
+    output.write_text("The summary.\n", paths.summary_text(experiment))
+    (experiment.parent / "results").mkdir()
+    experiment.rename(experiment.parent / "results" / "demo")
+    monkeypatch.chdir(experiment.parent)
+    summary("demo")
+    first, second = capsys.readouterr().out.split("net/dice_ce, mean of")[1:]
+    assert f"superseded: {paper_sets.OTHER_WEIGHTS}" in first
+    assert "superseded" not in second
 
 
 def test_a_champion_without_its_record_is_an_error(experiment: Path) -> None:

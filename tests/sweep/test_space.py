@@ -88,6 +88,8 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"trails": 3}, "MV-CONFIG-001", "did you mean trials"),
     ({"space": {"epochs": {**ONE, "logg": True}}}, "MV-CONFIG-001", "did you mean log"),
     ({"space": {"epochs": 3}}, "MV-CONFIG-002", "space.epochs"),
+    ({"trials": "many"}, "MV-CONFIG-002", "docs/how-to/sweep.md"),
+    ({"space": {"epochs": {"low": "x", "high": 1}}}, "MV-CONFIG-002", "docs/how-to/sweep.md"),
     ({"space": {}}, "MV-CONFIG-002", "space"),
     ({"space": {"epochs": {"low": 2, "high": 1}}}, "MV-CONFIG-002", "low must be below"),
     (

@@ -139,7 +139,7 @@ def test_a_broken_table_is_named(filled: Path) -> None:
     broken.write_bytes(b"PAR1 not really PAR1")
     with pytest.raises(MinivessError) as caught:
         query(filled, "SELECT 1")
-    assert caught.value.code == "MV-DATA-002"
+    assert caught.value.code == "MV-STATE-003"
     assert caught.value.where == broken.as_posix()
 
 
