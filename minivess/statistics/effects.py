@@ -56,7 +56,7 @@ def hedges_g(dz: float, n: int) -> float | None:
 def dz_interval(dz: float, n: int, confidence: float) -> tuple[float | None, float | None]:
     """Exact interval of dz where differences are normal: by the noncentral t distribution.
 
-    (None, None) where the distribution cannot be computed: for values that are nearly constant.
+    (None, None) where SciPy cannot compute the distribution: for values that are nearly constant.
 
     Args:
         dz: the observed effect.
@@ -89,7 +89,12 @@ def _noncentrality(dz: float, n: int, target: float) -> float | None:
     while math.isfinite(excess(end)) and excess(end) * step > 0:
         step *= 2
         end = t + step
-    return float(brentq(excess, t, end)) if math.isfinite(excess(end)) else None
+    try:
+        return float(brentq(excess, t, end)) if math.isfinite(excess(end)) else None
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        return None  # SciPy's distribution is NaN at a point within the bracket
 
 
 def rank_biserial(differences: Floats, axis: int = -1) -> Floats:

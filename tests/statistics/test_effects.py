@@ -62,6 +62,13 @@ def test_dz_interval_excludes_zero_exactly_where_the_t_test_rejects() -> None:
         assert below < 0 < above
 
 
+def test_no_dz_interval_where_the_distribution_is_nan_within_the_bracket() -> None:
+    dz = effects.cohen_dz(np.array([0.70, 0.76]) - np.array([0.741, 0.8029]))
+    assert dz is not None
+    assert dz < -30
+    assert effects.dz_interval(dz, 2, 0.95) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
