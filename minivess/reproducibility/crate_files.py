@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from minivess import paths, provenance
+from minivess.data.volume import volume_suffix
 from minivess.errors import MinivessError
 from minivess.reproducibility.chain import Chain
 from minivess.reproducibility.records import record_file
@@ -25,6 +27,12 @@ PROJECT = (
 )
 SNAKEFILE = "Snakefile"
 CITATION = "CITATION.cff"
+# What is copied of the files of the project that steps read: no volume, ZIP or weights.
+TEXTS = frozenset(
+    {".bib", ".csv", ".json", ".lock", ".py", ".qmd", ".toml", ".tsv", ".yaml", ".yml"}
+)
+# Below these each folder is laid out as the results of an experiment.
+SETS = ("external", "test")
 
 FORMATS = {
     ".json": "application/json",
@@ -112,7 +120,7 @@ def chain_files(chain: Chain, project: Path, with_volumes: bool) -> dict[str, Cr
     """The files that the jobs read and wrote, by the names that the jobs have for them.
 
     Preprocessed arrays are only listed. Volumes, labels, predictions and what the user gave are
-    copied where they are asked for and there.
+    copied where they are asked for and there; texts that lie in the project always are.
 
     Args:
         chain: of the whole experiment.
@@ -122,13 +130,10 @@ def chain_files(chain: Chain, project: Path, with_volumes: bool) -> dict[str, Cr
     names = sorted({name for job in chain.jobs for name in (*job.inputs, *job.outputs)})
     files = {}
     for name in names:
-        path = chain.place(name)
+        path = Path(os.path.abspath(chain.place(name)))  # noqa: PTH100 - links keep their names
         own = path.is_relative_to(project) and name not in chain.producers
         shown = path.relative_to(project).as_posix() if own else name
-        wanted = _kind(chain, name, path.is_relative_to(project)) in (
-            "small",
-            *["large"] * with_volumes,
-        )
+        wanted = _kind(chain, name, own) in ("small", *["large"] * with_volumes)
         if wanted and path.is_file():
             files[name] = _copied(_inside(shown), path)
         else:
@@ -140,13 +145,15 @@ def _kind(chain: Chain, name: str, own: bool) -> str:
     """Whether a file is small, large, or an array that is quickly made again."""
     path = Path(name)
     if not path.is_relative_to(chain.recorded):
-        return "small" if own else "large"
+        return "small" if own and path.suffix.lower() in TEXTS else "large"
     below = path.relative_to(chain.recorded).parts
+    if below[0] in SETS:
+        below = below[2:]
     if below[:2] == ("data", "preprocessed"):
         return "array"
     if below[:2] in (("data", "phantom"), ("data", "unpacked")) or "predictions" in below:
         return "large"
-    return "small"
+    return "large" if volume_suffix(path) else "small"
 
 
 def _inside(name: str) -> str:

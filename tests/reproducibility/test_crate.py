@@ -94,6 +94,49 @@ def test_the_paper_and_its_manuscript_are_in_it(small: Small) -> None:
     assert "paper/index.qmd" in ids(ROCrate(ZIP).get("#job-paper")["object"])
 
 
+def test_volumes_of_an_external_set_are_not_in_it(small: Small) -> None:
+    folder = ROOT / "external" / "site_b"
+    arrays = [folder / "data" / "preprocessed" / "b" / "image.npy"]
+    volumes = [
+        folder / "data" / "unpacked" / "raw" / "b.tif",
+        folder / "data" / "phantom" / "cases.csv",
+        folder / "predictions" / "b.nii.gz",
+        folder / "vote" / "predictions" / "b_probability.nii.gz",
+        folder / "b.nii.gz",
+    ]
+    tables = [folder / "tables" / "external.parquet", folder / "result.json"]
+    for path in (*arrays, *volumes, *tables):
+        output.write_text(path.name, path)
+    job = small.job("compare") | {"rule": "evaluate_external"}
+    job |= {"log": ["results/x/logs/evaluate_external/site_b.log"], "inputs": []}
+    job |= {"outputs": [path.as_posix() for path in (*tables, *arrays, *volumes)]}
+    write_graph(ROOT, [job], None)
+    write_crate(ROOT, ZIP)
+    inside = {Path(name) for name in names()}
+    assert inside >= set(tables)
+    assert not inside & {*arrays, *volumes}
+    write_crate(ROOT, ZIP, with_volumes=True)
+    inside = {Path(name) for name in names()}
+    assert inside >= {*tables, *volumes}
+    assert not inside & set(arrays)
+
+
+def test_texts_of_the_project_that_it_runs_in_are_in_it(small: Small) -> None:
+    texts = ["paper/_quarto.yml", "paper/index.qmd", "scans/cases.csv", "losses/own.py"]
+    others = ["../scans/folds.json", "scans/a.nii.gz", "scans/a.raw", "set.zip"]
+    for name in (*texts, *others, "Snakefile", "uv.lock"):
+        output.write_text(name, Path(name))
+    output.write_text("license: MIT\n", Path("CITATION.cff"))
+    job = small.job("manifest")
+    job["inputs"] = [*texts, *others, str(small.folder / "uv.lock")]
+    write_graph(ROOT, [job], None)
+    write_crate(ROOT, ZIP)
+    assert {*texts, "uv.lock"} <= names()
+    assert not names() & {*others, "given/scans/folds.json"}
+    listed = ROCrate(ZIP)
+    assert all(listed.get(f"#{name}") for name in others)
+
+
 def test_jobs_are_actions_with_inputs_results_times_and_rules(crate: ROCrate) -> None:
     workflow = crate.mainEntity
     assert workflow.id == "Snakefile"
