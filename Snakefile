@@ -12,7 +12,7 @@ prepare_environment()
 from minivess import paths
 from minivess.errors import MinivessError
 from minivess.job_events import record_events
-from minivess.reproducibility.graph import write_graph
+from minivess.reproducibility.graph import OTHER_TARGETS, write_graph
 from minivess.resources import rule_resources
 from minivess.workflow import (
     LOCK_VARIABLE,
@@ -107,10 +107,9 @@ def record_graph(complete):
         for job in dag.jobs
         if job.output and dag.noneedrun_finished(job)
     ]
-    names = {job.rule.name for job in dag.jobs}
-    others = {rule.name for rule in workflow.rules} - names
+    whole = complete and "all" in {job.rule.name for job in dag.jobs}
     try:
-        write_graph(ROOT, jobs, others if complete and "all" in names else None)
+        write_graph(ROOT, jobs, OTHER_TARGETS if whole else None)
     except MinivessError as error:
         raise WorkflowError(str(error)) from None
 

@@ -62,6 +62,10 @@ class Chain:
         """Whether a file is the resolved config of a step."""
         return Path(name).parent == paths.step_config(self.recorded, "x").parent
 
+    def label(self, job: Job) -> str:
+        """What a job is called: its rule, and which of its jobs it is where it has several."""
+        return Path(job.log).relative_to(self.recorded / "logs").with_suffix("").as_posix()
+
     def short(self, name: str) -> str:
         """The name of a file below the results folder, else as recorded."""
         path = Path(name)

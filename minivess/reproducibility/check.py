@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +68,39 @@ def check_configs(chain: Chain) -> None:
     Raises:
         MinivessError: MV-STATE-005, as `check_chain`.
     """
-    found = Findings()
-    for job in chain.jobs:
-        for name in job.inputs:
-            if chain.is_config(name) and name not in found.seen:
-                _check_given(chain, job, name, found)
+    found = changed_configs(chain, chain.jobs)
     if found.problems:
         raise _changed(chain, found)
+
+
+def changed_configs(chain: Chain, jobs: Iterable[Job]) -> Findings:
+    """What a check of the resolved configs of some jobs of a chain finds."""
+    found = Findings()
+    for job in jobs:
+        for name in filter(chain.is_config, job.inputs):
+            _check_given(chain, job, name, found)
+    return found
+
+
+def outdated(chain: Chain, rules: Collection[str]) -> list[Job]:
+    """Jobs of some rules that ran with another config, or from other files, than there are now.
+
+    With them those that were made from what they made.
+    """
+    found = Findings()
+    old: list[Job] = []
+    for job in chain.jobs:
+        if job.rule not in rules:
+            continue
+        found.problems.clear()
+        for name in job.inputs:
+            if name in chain.producers:
+                _check_age(chain, job, name, found)
+            else:
+                _check_given(chain, job, name, found)
+        if found.problems or any(chain.producers.get(name) in old for name in job.inputs):
+            old.append(job)
+    return old
 
 
 def _check_volumes(chain: Chain, found: Findings) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from minivess import output, paths
 from minivess.reproducibility.chain import Chain, whole_chain
-from minivess.reproducibility.check import check_configs
+from minivess.reproducibility.check import check_configs, outdated
 from minivess.reproducibility.compare import check_files
 from minivess.reproducibility.crate_files import (
     CrateFile,
@@ -26,6 +26,7 @@ from minivess.reproducibility.crate_files import (
 )
 from minivess.reproducibility.crate_metadata import Contents, metadata
 from minivess.reproducibility.digests import read_digests
+from minivess.reproducibility.graph import OTHER_TARGETS, Job
 
 # Zip files cannot say less than this; the times of the jobs are in their records.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -36,22 +37,36 @@ LEFT_OUT = frozenset({"report"})
 
 @dataclass(frozen=True)
 class Crate:
-    """A crate that was written: its file, how many files are in it and how many only listed."""
+    """A crate that was written.
+
+    Attributes:
+        path: its file.
+        copied: how many files are in it.
+        listed: how many are only listed.
+        left_out: jobs whose results are not in it, for what they were made from has changed since.
+    """
 
     path: Path
     copied: int
     listed: int
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         mib = self.path.stat().st_size / (1 << 20)
         listed = f", {self.listed} listed with their digests" if self.listed else ""
-        return f"{self.path}: {mib:.1f} MiB, {self.copied} files{listed}"
+        text = f"{self.path}: {mib:.1f} MiB, {self.copied} files{listed}"
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            text += f"\nleft out, for what they were made from has changed since: {names}"
+            text += "\nwhere they belong to it, make them again, then the crate"
+        return text
 
 
 def write_crate(root: Path, target: Path | None = None, with_volumes: bool = False) -> Crate:
     """Write the crate of a finished experiment.
 
-    The same results give the same bytes, but for the times in the records of their jobs.
+    The same results give the same bytes, but for the times in the records of their jobs. Paper,
+    external sets and exports that a later run of the experiment has outdated are left out.
 
     Args:
         root: results folder of the experiment.
@@ -65,21 +80,24 @@ def write_crate(root: Path, target: Path | None = None, with_volumes: bool = Fal
     digests = read_digests(paths.digests(root))
     check_files(root, digests)
     project = project_folder()
-    chain = without(whole_chain(root), LEFT_OUT)
+    whole = whole_chain(root)
+    old = outdated(whole, OTHER_TARGETS)
+    chain = without(whole, [*old, *(job for job in whole.jobs if job.rule in LEFT_OUT)])
     check_configs(chain)
     files = chain_files(chain, project, with_volumes)
     beside = [*project_files(project), *record_files(chain)]
-    contents = Contents(chain, project, files, tuple(beside))
+    left_out = tuple(whole.label(job) for job in old)
+    contents = Contents(chain, project, files, tuple(beside), left_out)
     text = json.dumps(metadata(contents), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     path = target or root.parent / f"{root.name}.crate.zip"
     copied = [file for file in contents.files if file.source]
     write_zip(path, copied, {METADATA: text})
-    return Crate(path, len(copied), len(contents.files) - len(copied))
+    return Crate(path, len(copied), len(contents.files) - len(copied), left_out)
 
 
-def without(chain: Chain, rules: Iterable[str]) -> Chain:
-    """A chain without the jobs of some rules, which nothing else depends on."""
-    jobs = tuple(job for job in chain.jobs if job.rule not in set(rules))
+def without(chain: Chain, left_out: Collection[Job]) -> Chain:
+    """A chain without some jobs, which no other depends on."""
+    jobs = tuple(job for job in chain.jobs if job not in left_out)
     return Chain(chain.root, chain.recorded, chain.target, jobs, chain.records, chain.volumes)
 
 

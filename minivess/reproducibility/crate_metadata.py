@@ -41,12 +41,14 @@ class Contents:
         project: the folder of the Snakefile.
         of_jobs: files that jobs read and wrote, by the names that the jobs have for them.
         beside: files of the project and records.
+        left_out: jobs whose results are not in it, for they are outdated.
     """
 
     chain: Chain
     project: Path
     of_jobs: Mapping[str, CrateFile]
     beside: tuple[CrateFile, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[CrateFile]:
@@ -117,7 +119,8 @@ def _describe_root(crate: ROCrate, contents: Contents, records: list[JobRecord])
     crate.name = f"{cited.get('title', 'MiniVess')}: experiment {name}"
     crate.description = (
         f"The experiment {name}: workflow, resolved configuration, folds, weights, metrics, tables "
-        "and figures, with the digest and origin of every file. " + str(cited.get("abstract", ""))
+        "and figures, with the digest and origin of every file. "
+        f"{_said_left_out(contents.left_out)}{cited.get('abstract', '')}"
     ).strip()
     crate.datePublished = max(record.ended for record in records)[:10]
     crate.root_dataset["author"] = [_author(crate, author) for author in cited.get("authors", [])]
@@ -129,6 +132,12 @@ def _describe_root(crate: ROCrate, contents: Contents, records: list[JobRecord])
     ]
     numbers = list(_numbers(crate, paths.summary(contents.chain.root)))
     crate.root_dataset["variableMeasured"] = numbers
+
+
+def _said_left_out(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    return f"Left out, for what they were made from has changed since: {', '.join(names)}. "
 
 
 def _author(crate: ROCrate, author: Mapping[str, Any]) -> Entity:
@@ -268,7 +277,7 @@ def _describe_runs(
 def _job_run(crate: ROCrate, contents: Contents, job: Job, tool: Entity) -> Entity:
     chain = contents.chain
     record = chain.record(job)
-    name = Path(job.log).relative_to(chain.recorded / "logs").with_suffix("").as_posix()
+    name = chain.label(job)
     return _add(
         crate,
         f"#job-{name}",

@@ -18,6 +18,10 @@ from minivess.reproducibility.records import Made, made_files, read_record, reco
 
 # Larger files of the user are volumes or a ZIP of them; the manifest has the volumes' digests.
 SMALL_BYTES = 4 << 20
+# The rules that a run of the whole experiment never has: those of its other targets.
+OTHER_TARGETS = frozenset(
+    {"dashboard", "deploy", "deploy_onnx", "deploy_parity", "evaluate_external", "paper"}
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,10 @@ def write_graph(
     Args:
         root: results folder of the experiment.
         jobs: every job of the DAG that is done, as rule, command, log, inputs and outputs.
-        others: after a run of the whole experiment the rules that it never runs; jobs of any other
-            rule are forgotten where they are not among `jobs`. None after a partial or failed run:
-            all jobs stay but those whose outputs are made otherwise now.
+        others: after a run of the whole experiment `OTHER_TARGETS`; jobs of any other rule are
+            forgotten where they are not among `jobs`, also of one that the config no longer asks
+            for. None after a partial or failed run: all jobs stay but those whose outputs are made
+            otherwise now.
 
     Raises:
         MinivessError: MV-STATE-003 a record or the graph is damaged, MV-SYSTEM-... from writing.

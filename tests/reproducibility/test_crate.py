@@ -94,6 +94,48 @@ def test_the_paper_and_its_manuscript_are_in_it(small: Small) -> None:
     assert "paper/index.qmd" in ids(ROCrate(ZIP).get("#job-paper")["object"])
 
 
+def other_target(small: Small, rule: str, inputs: list[str], result: str) -> None:
+    """A target beside the whole experiment, run now."""
+    output.write_text(rule, Path(result))
+    config = (ROOT / "config" / "experiment.yaml").as_posix()
+    job = small.job("compare") | {"rule": rule, "log": [small.log(rule)]}
+    job |= {"inputs": [config, *inputs], "outputs": [result]}
+    small.record("compare")
+    text = (ROOT / "logs" / "compare.json").read_text(encoding="utf-8")
+    record = json.loads(text) | {"rule": rule, "outputs": {result: sha256(Path(result))}}
+    output.write_json(record, ROOT / "logs" / f"{rule}.json")
+    write_graph(ROOT, [job], None)
+
+
+def test_targets_that_the_experiment_has_outdated_are_left_out_and_named(small: Small) -> None:
+    exported, card = "results/x/deploy/model.onnx", "results/x/deploy/README.md"
+    other_target(small, "deploy_onnx", [], exported)
+    output.write_text("name: recoloured\n", ROOT / "config" / "experiment.yaml")
+    for rule in JOBS:
+        small.record(rule)
+    # Of the new config, but from what is of the old one.
+    other_target(small, "deploy", [exported], card)
+    other_target(small, "paper", [SUMMARY], "results/x/paper/index.html")
+    crate = write_crate(ROOT, ZIP)
+    assert crate.left_out == ("deploy_onnx", "deploy")
+    assert "left out" in str(crate)
+    assert "results/x/paper/index.html" in names()
+    assert not {exported, card} & names()
+    read = ROCrate(ZIP)
+    assert "has changed since: deploy_onnx, deploy." in read.description
+    assert read.get("#job-paper")
+    assert not read.get("#job-deploy")
+
+
+def test_a_paper_of_other_tables_is_left_out(small: Small) -> None:
+    other_target(small, "paper", [SUMMARY], "results/x/paper/index.html")
+    text = Path(SUMMARY).read_text(encoding="utf-8")
+    Path(SUMMARY).write_text(text + "\n", encoding="utf-8")
+    small.record("compare")
+    small.write_digests()
+    assert write_crate(ROOT, ZIP).left_out == ("paper",)
+
+
 def test_volumes_of_an_external_set_are_not_in_it(small: Small) -> None:
     folder = ROOT / "external" / "site_b"
     arrays = [folder / "data" / "preprocessed" / "b" / "image.npy"]

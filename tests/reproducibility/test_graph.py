@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from small_experiment import JOBS, PREDICTION, PREPARED, ROOT, SUMMARY, Small, sha256
 
-from minivess import paths
+from minivess import paths, provenance
 from minivess.errors import MinivessError
-from minivess.reproducibility.graph import SMALL_BYTES, Job, read_graph, write_graph
+from minivess.reproducibility.graph import (
+    OTHER_TARGETS,
+    SMALL_BYTES,
+    Job,
+    read_graph,
+    write_graph,
+)
 
 
 def known() -> dict[str, Job]:
@@ -59,6 +66,20 @@ def test_a_whole_run_forgets_what_it_no_longer_has(small: Small) -> None:
     write_graph(ROOT, [small.job(rule) for rule in JOBS], {"paper"})
     assert {job.rule for job in read_graph(ROOT).jobs} == {*JOBS, "paper"}
     assert PREDICTION in known()["predict"].outputs
+
+
+def test_ensembles_that_the_config_no_longer_asks_for_are_forgotten(small: Small) -> None:
+    record = "results/x/ensembles/net/dice_ce/fold0/ensembles.json"
+    write_graph(ROOT, [{**small.job("predict"), "rule": "ensembles", "outputs": [record]}], None)
+    write_graph(ROOT, [small.job(rule) for rule in JOBS], OTHER_TARGETS)
+    assert {job.rule for job in read_graph(ROOT).jobs} == set(JOBS)
+
+
+def test_the_other_targets_are_those_of_the_rules() -> None:
+    rules = provenance.PACKAGE.parent / "workflow" / "rules"
+    texts = [(rules / f"{name}.smk").read_text() for name in ("deploy", "external", "paper")]
+    # `external` names the sets and makes nothing.
+    assert set(re.findall(r"^rule (\w+):", "".join(texts), re.M)) - {"external"} == OTHER_TARGETS
 
 
 def test_nothing_of_this_machine_is_in_it(small: Small) -> None:
