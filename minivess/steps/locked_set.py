@@ -19,6 +19,8 @@ from minivess.types import RunKey
 
 # What decides the result besides the networks and the volumes.
 SECTIONS = ("data", "phantom", "preprocess", "inference", "evaluation", "statistics")
+# The rules whose configs have these sections and the test cases.
+RULES = frozenset({"manifest", "preprocess", "predict", "evaluate", "compare"})
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def planned_analysis(root: Path) -> Analysis:
 
     Raises:
         MinivessError: MV-LOCK-005 it has no test cases, MV-STATE-002 it is not finished,
-            MV-STATE-005 the champion's weights are not those that were chosen.
+            MV-STATE-005 the champion's weights are not those that were chosen, or the config is not
+            the one that the results were made with.
     """
     from minivess.data.manifest import read_manifest
 
@@ -77,6 +80,7 @@ def planned_analysis(root: Path) -> Analysis:
             expected=f"SHA-256 {chosen['weights_sha256']}, as in {paths.champions(root)}",
             fix="run the experiment to its end first",
         )
+    _check_config(root)
     manifest = read_manifest(paths.manifest(root))
     images = dict(manifest.select("case", "image_sha256").iter_rows())
     config = experiment.model_dump(mode="json")
@@ -89,6 +93,26 @@ def planned_analysis(root: Path) -> Analysis:
         "compute": {name: config["compute"][name] for name in ("profile", "threads")},
     }
     return Analysis(experiment, cases, runs, facts)
+
+
+def _check_config(root: Path) -> None:
+    """Raise where a plan with other values has written the config since the experiment was run."""
+    from minivess.reproducibility.chain import whole_chain
+    from minivess.reproducibility.check import changed_configs
+
+    chain = whole_chain(root)
+    found = changed_configs(chain, (job for job in chain.jobs if job.rule in RULES))
+    if not found.problems:
+        return
+    raise MinivessError(
+        "MV-STATE-005",
+        what="the config is not the one that the results were made with",
+        where=str(root / "config"),
+        found="; ".join(f"{chain.short(name)}: {what}" for name, what in found.problems.items()),
+        expected="the digests that the jobs recorded; a dry run with other values writes these "
+        "files too",
+        fix=f"run the experiment again with the config that you want: just experiment {root.name}",
+    )
 
 
 def _weights_digest(root: Path, run: RunKey) -> str:

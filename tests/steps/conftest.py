@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from minivess.config.load import resolve, write_step_files
 from minivess.config.schema import Experiment
 from minivess.data.folds import read_folds
 from minivess.data.manifest import read_manifest
-from minivess.steps import data
+from minivess.reproducibility.graph import write_graph
+from minivess.reproducibility.records import JobRecord, record_file
+from minivess.steps import data, locked_set
 from minivess.training.run import plan_run, write_run
 from minivess.training.trainer import fit
 from minivess.types import RunKey
@@ -43,6 +46,23 @@ def configured(folder: Path, **changes: Any) -> Experiment:
     experiment = resolve(str(file))
     write_step_files(experiment, folder / "results" / "small" / "config")
     return experiment
+
+
+def run_again(folder: Path, **changes: Any) -> None:
+    """The experiment with other sections, and the records that its jobs leave then."""
+    configured(folder, **changes)
+    root = Path("results/small")
+    configs = {path.stem: provenance.file_sha256(path) for path in root.glob("config/*.yaml")}
+    jobs = []
+    for rule in locked_set.RULES:
+        log, made = paths.log(root, rule), (root / f"{rule}.made").as_posix()
+        values: dict[str, Any] = {field.name: None for field in fields(JobRecord)}
+        values |= {"rule": rule, "root": root.as_posix(), "outputs": {made: "0"}, "ended": ""}
+        output.write_json(values | {"config": configs}, record_file(log))
+        output.write_text("", log)
+        job = {"rule": rule, "command": "", "log": [log.as_posix()], "outputs": [made]}
+        jobs.append(job | {"inputs": [paths.step_config(root, rule).as_posix()]})
+    write_graph(root, jobs, None)
 
 
 def make_data(root: Path) -> None:
@@ -96,7 +116,7 @@ def root(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     # The manifest names the volumes where they were made.
     root = Path("results/small")
     data_folder = tmp_path / "work" / root
-    configured(tmp_path / "work")
+    run_again(tmp_path / "work")
     assert data_folder.is_dir()
     data.manifest(root)
     yield root

@@ -25,7 +25,7 @@ from minivess.statistics import tables
 from minivess.steps import data, locked_set
 from minivess.steps.evaluated import case_set, prepare_cases, result_lines
 
-from .conftest import LOCKED, RUNS, configured, make_data
+from .conftest import LOCKED, RUNS, configured, make_data, run_again
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -70,14 +70,32 @@ def test_what_decides_the_result_makes_another_analysis(root: Path) -> None:
         {"evaluation": {"nsd_tolerance_um": 3.0}},
         {"preprocess": {"normalisation": "minmax"}},
     ):
-        configured(Path(), **changes)
+        run_again(Path(), **changes)
         found.add(locked_set.planned_analysis(root).digest)
     assert len(found) == 4
-    configured(Path(), figures={"qualitative": {"width_mm": 100}}, compute={"device": "auto"})
+    run_again(Path(), figures={"qualitative": {"width_mm": 100}}, compute={"device": "auto"})
     assert locked_set.planned_analysis(root).digest == plain
     weights = paths.weights(paths.run_folder(root, RUNS[1]))
     weights.write_bytes(weights.read_bytes() + b"0")
     assert locked_set.planned_analysis(root).digest not in found
+
+
+def test_a_config_that_was_only_planned_opens_no_label(root: Path) -> None:
+    locked_set.unlock_test(root, "A. Person", "the final result")
+    configured(Path(), inference={"probability_threshold": 0.3})  # as a dry run leaves it
+    for refused_ in (
+        lambda: locked_set.unlock_test(root, "A. Person", "another result"),
+        lambda: locked_set.evaluate_test(root),
+    ):
+        with pytest.raises(MinivessError) as caught:
+            refused_()
+        assert caught.value.code == "MV-STATE-005"
+        assert "config/predict.yaml: changed since predict used it" in caught.value.found
+        assert "just experiment small" in caught.value.fix
+    assert len(audit.verify(paths.audit_folder(root))) == 1
+    assert not (root / "test").exists()
+    configured(Path(), figures={"qualitative": {"width_mm": 100}})
+    assert locked_set.planned_analysis(root).cases == (LOCKED,)
 
 
 def test_other_weights_than_the_chosen_ones_are_refused(root: Path) -> None:
@@ -189,7 +207,7 @@ def recomputed_vote(root: Path, folder: Path) -> np.ndarray:
 def test_another_analysis_needs_its_own_line(root: Path) -> None:
     locked_set.unlock_test(root, "A. Person", "the final result")
     locked_set.evaluate_test(root)
-    configured(Path(), inference={"probability_threshold": 0.4})
+    run_again(Path(), inference={"probability_threshold": 0.4})
     error = refused(root)
     assert error.code == "MV-LOCK-002"
     assert "1 lines for other analyses" in error.found
@@ -223,7 +241,7 @@ def test_a_label_that_cannot_be_read_is_named_once_it_is_needed(
     write_phantom(experiment.phantom, Path("scans"))
     label = Path("scans/labels") / f"{LOCKED}.nii.gz"
     label.write_bytes(b"not yet")
-    configured(Path(), data={"source": "csv", "path": "scans/cases.csv"})
+    run_again(Path(), data={"source": "csv", "path": "scans/cases.csv"})
     root = Path("results/small")
     make_data(root)
     locked_set.unlock_test(root, "A. Person", "the final result")
