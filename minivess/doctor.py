@@ -28,7 +28,7 @@ from minivess.errors import MinivessError
 from minivess.forecast import Step
 from minivess.machine import AVX2, BFLOAT16, Gpu, Machine
 from minivess.models import build_adapter
-from minivess.resources import PLANNED_SPACING, case_shape, training_mb
+from minivess.resources import NETWORKS, PLANNED_SPACING, case_shape, training_mb
 from minivess.tracking.address import shown, sqlite_path, tracking_uri
 from minivess.training.auto import choose_workers
 from minivess.training.shared_memory import needed_bytes
@@ -223,6 +223,13 @@ def _program(name: str, programs: tuple[str, ...], purpose: str, source: str) ->
 
 
 def _memory(steps: list[Step], here: Machine) -> Finding:
+    single = max(steps, key=lambda step: step.job_mb)
+    if single.job_mb + BESIDE_MB > here.free_mb:
+        text = f"{_size(single.job_mb + BESIDE_MB)} for one job of {single.name}"
+        fix = "use a larger machine"
+        if single.name.split()[0] in NETWORKS:
+            fix = f"make patches.patch_size, batch_size or the network smaller, or {fix}"
+        return Finding("fail", "memory", f"{text}; {_size(here.free_mb)} are free", fix)
     largest = max(steps, key=lambda step: step.mb)
     needed = largest.mb + BESIDE_MB
     text = (
@@ -230,13 +237,10 @@ def _memory(steps: list[Step], here: Machine) -> Finding:
     )
     if needed <= here.free_mb:
         return Finding("ok", "memory", text)
-    fitting = int((here.free_mb - BESIDE_MB) // largest.job_mb)
-    if fitting >= 1:
-        memory = int(here.free_mb - BESIDE_MB)
-        fix = f"run {fitting} at once: snakemake --resources mem_mb={memory}, or --cores {fitting}"
-        return Finding("look", "memory", f"{text}; {_size(here.free_mb)} are free", fix)
-    fix = "make patches.patch_size, batch_size or the network smaller, or use a larger machine"
-    return Finding("fail", "memory", f"{text}; {_size(here.free_mb)} are free", fix)
+    memory = int(here.free_mb - BESIDE_MB)
+    fitting = int(memory // largest.job_mb)
+    fix = f"run {fitting} at once: snakemake --resources mem_mb={memory}, or --cores {fitting}"
+    return Finding("look", "memory", f"{text}; {_size(here.free_mb)} are free", fix)
 
 
 def _room(plan: Plan, steps: list[Step]) -> Finding:

@@ -14,13 +14,7 @@ from types import SimpleNamespace
 from minivess.losses import needs_of
 from minivess.losses.needs import SKELETON
 from minivess.models import build_adapter
-from minivess.resources import (
-    PLANNED_SPACING,
-    TORCH_SECONDS,
-    case_shape,
-    estimate,
-    network_passes,
-)
+from minivess.resources import PLANNED_SPACING, TORCH_SECONDS, case_shape, estimate
 from minivess.workflow import Plan, job_threads
 
 # Until a process computes, with compiled bytecode: of torch and MONAI, of those and MLflow, of
@@ -100,8 +94,7 @@ def _steps(plan: Plan, cores: int) -> Iterator[Step]:
         if kinds := len(experiment.ensembles.kinds):
             made = len(experiment.losses) * plan.n_folds
             disk = len(experiment.losses) * n_cases * kinds * PREDICTED_BYTES * mega
-            at_once = computing if network_passes(experiment) else cores
-            yield Step(f"ensembles {model}", made, at_once, *job("ensembles", model), disk)
+            yield Step(f"ensembles {model}", made, computing, *job("ensembles", model), disk)
     yield Step("baseline", 1, 1, *job("baseline"), 0.0)
     yield Step(
         "tables, figures", SMALL_JOBS + FIGURES, min(2, cores), SMALL_MB, STARTS_S, REPORT_MB

@@ -80,6 +80,13 @@ def test_every_step_of_an_experiment_is_in_the_forecast() -> None:
     assert "phantom" not in by_name(forecast(files, 4))
 
 
+@pytest.mark.parametrize("kind", ["mean", "uniform_soup"])
+def test_ensembles_run_as_many_at_once_as_their_rule_allows(kind: str) -> None:
+    """Each reserves its threads, also where no network computes."""
+    made = plan(seeds=[0, 1], ensembles={"kinds": [kind]}, compute={"device": "cpu", "threads": 4})
+    assert by_name(forecast(made, 16))["ensembles"].at_once == 4
+
+
 def test_more_cores_take_less_time_and_more_memory() -> None:
     few, many = (by_name(forecast(demo(), cores))["train"] for cores in (1, 4))
     assert (few.at_once, many.at_once) == (1, 4)
@@ -102,6 +109,20 @@ def test_memory_that_is_too_small_for_all_names_how_many_fit() -> None:
     (found, *_) = doctor.examine_experiment(made, steps, replace(LARGE, free_mb=1000))
     assert found.state == "fail"
     assert "patch_size" in found.fix
+
+
+def test_a_training_that_never_fits_fails_whatever_else_needs_more_at_once() -> None:
+    steps = [Step("train net", 4, 1, 9000, 60, 1.0), Step("evaluate net", 16, 16, 3000, 9, 1.0)]
+    (found, *_) = doctor.examine_experiment(demo(), steps, replace(LARGE, free_mb=7000))
+    assert (found.state, found.name) == ("fail", "memory")
+    assert found.found == "9.5 GB for one job of train net; 7.0 GB are free"
+    assert "patch_size" in found.fix
+    (found, *_) = doctor.examine_experiment(demo(), steps[1:], replace(LARGE, free_mb=3200))
+    assert "one job of evaluate net" in found.found
+    assert found.fix == "use a larger machine"
+    (found, *_) = doctor.examine_experiment(demo(), steps, replace(LARGE, free_mb=9600))
+    assert found.state == "look"
+    assert "run 3 at once" in found.fix
 
 
 def test_a_disk_that_is_too_small_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

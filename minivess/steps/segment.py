@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from minivess.types import Spacing
 
 MASK, PROBABILITY = "_vessels.nii.gz", "_probability.nii.gz"
+# In the headers of both: what may be written over.
+NOTE = "minivess segment"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def segment_files(path: Path, request: Request) -> list[Path]:
     from minivess.deploy.segment import open_session
 
     files = _files(path)
-    masks = _masks(path, files, request.out)
+    masks = _masks(path, files, request)
     bundle = read_bundle(request.folder)
     session = open_session(bundle, request.threads or load_settings().threads, request.variant)
     say(f"{bundle.experiment} {bundle.kind}: {bundle.run}, {request.variant or 'float32'}")
@@ -106,7 +108,10 @@ def _files(path: Path) -> list[Path]:
     from minivess.data.volume import volume_suffix
 
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and volume_suffix(file))
+        found = sorted(file for file in path.iterdir() if file.is_file() and volume_suffix(file))
+        files = [file for file in found if not _is_result(file, found)]
+        if left := len(found) - len(files):
+            say(f"{path}: {left} files left out, masks and probabilities of other volumes there")
     else:
         files = [path] if path.is_file() else []
     if not files:
@@ -121,13 +126,26 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _masks(path: Path, files: list[Path], out: Path | None) -> list[Path]:
+def _stem(file: Path) -> str:
+    from minivess.data.volume import volume_suffix
+
+    return file.name[: -len(volume_suffix(file) or "")]
+
+
+def _is_result(file: Path, files: list[Path]) -> bool:
+    """Whether a file is called as the mask or the probability of another one."""
+    names = {file.name.removesuffix(ending) for ending in (MASK, PROBABILITY)} - {file.name}
+    return any(_stem(other) in names for other in files)
+
+
+def _masks(path: Path, files: list[Path], request: Request) -> list[Path]:
     """Where each mask goes."""
     from minivess.data.volume import volume_suffix
 
+    out = request.out
     if path.is_dir() or out is None or out.is_dir():
-        folder = out or Path()
-        masks = [folder / (file.name[: -len(volume_suffix(file) or "")] + MASK) for file in files]
+        masks = [(out or Path()) / (_stem(file) + MASK) for file in files]
+        _check_replaced(masks, request.probability)
     else:
         masks = [out]
     wrong = [mask for mask in masks if volume_suffix(mask) not in (".nii", ".nii.gz")]
@@ -153,6 +171,35 @@ def _masks(path: Path, files: list[Path], out: Path | None) -> list[Path]:
             fix="choose another name, or a folder",
         )
     return masks
+
+
+def _check_replaced(masks: list[Path], probability: bool) -> None:
+    """Raise where a file that is there is none of an earlier call: a label, for example."""
+    written = [*masks, *(map(_probability_file, masks) if probability else [])]
+    others = [path for path in written if path.exists() and not _is_own(path)]
+    if others:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="a file that this command has not written would be written over",
+            where=str(others[0]),
+            found=f"{len(others)} such files",
+            expected="no file of that name, or the mask or probability of an earlier call",
+            fix="choose another folder with --out, or move the file away",
+        )
+
+
+def _is_own(path: Path) -> bool:
+    from minivess.data.volume import read_note
+
+    try:
+        return read_note(path) == NOTE
+    except MinivessError:  # not even a volume
+        return False
+
+
+def _probability_file(mask: Path) -> Path:
+    name = mask.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_vessels")
+    return mask.with_name(name + PROBABILITY)
 
 
 def open_volume(
@@ -213,10 +260,9 @@ def _segment(
     started = time.perf_counter()
     found = segment(session, bundle, volume)
     seconds = time.perf_counter() - started
-    write_volume(found.mask, mask, volume.geometry)
+    write_volume(found.mask, mask, volume.geometry, NOTE)
     if request.probability:
-        name = mask.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_vessels")
-        write_volume(found.probability, mask.with_name(name + PROBABILITY), volume.geometry)
+        write_volume(found.probability, _probability_file(mask), volume.geometry, NOTE)
     spacing = volume.geometry.spacing_um
     say(f"{file.name} -> {mask}")
     say(f"  {_times(volume.geometry.shape)} voxels of {_times(spacing)} um, {seconds:.1f} s")

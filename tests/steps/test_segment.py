@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,9 +38,7 @@ def volume(path: Path, spacing: tuple[float, float, float] = (1.0, 1.0, 5.0)) ->
     return path
 
 
-def refused(path: Path, request: Request, **changes: object) -> MinivessError:
-    from dataclasses import replace
-
+def refused(path: Path, request: Request, **changes: Any) -> MinivessError:
     with pytest.raises(MinivessError) as caught:
         segment_files(path, replace(request, **changes))
     return caught.value
@@ -79,9 +79,41 @@ def test_a_folder_in_which_one_file_is_damaged(request_: Request, tmp_path: Path
     }
 
 
-def test_probability_and_mask_agree(request_: Request, tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_folder_again_into_itself(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    folder = tmp_path / "volumes"
+    for name in ("a.nii.gz", "b.nii", "alone_vessels.nii.gz"):
+        volume(folder / name)
+    monkeypatch.chdir(folder)
+    both = replace(request_, probability=True)
+    first = segment_files(Path(), both)
+    names = ["a_vessels.nii.gz", "alone_vessels_vessels.nii.gz", "b_vessels.nii.gz"]
+    assert [mask.name for mask in first] == names
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert segment_files(Path(), both) == first
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert "6 files left out" in "\n".join(said)
+    assert [m.name for m in segment_files(folder, replace(both, out=tmp_path / "m"))] == names
 
+
+@pytest.mark.parametrize("name", ["a_vessels.nii.gz", "a_probability.nii.gz"])
+def test_a_label_of_the_same_name_is_not_written_over(
+    request_: Request, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "volumes"
+    volume(folder / "a.nii.gz")
+    label = volume(folder / name)
+    before = label.read_bytes()
+    error = refused(folder, request_, out=folder, probability=True)
+    assert (error.code, error.where) == ("MV-CONFIG-004", str(label))
+    assert label.read_bytes() == before
+    assert segment_files(folder, replace(request_, out=tmp_path / "masks"))
+    label.write_bytes(b"no volume")
+    assert refused(folder, request_, out=folder, probability=True).where == str(label)
+
+
+def test_probability_and_mask_agree(request_: Request, tmp_path: Path) -> None:
     image = volume(tmp_path / "a.nii")
     segment_files(image, replace(request_, out=tmp_path / "m.nii", probability=True))
     probability = read_volume(tmp_path / "m_probability.nii.gz").array
