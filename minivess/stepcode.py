@@ -1,6 +1,7 @@
-"""Which of our own code each step runs: the imports of its function, followed to the end.
+"""Which of our own code each step runs: its function, and its imports, followed to the end.
 
-With `BESIDE`, what no import statement names.
+Of the step's own module what the function uses: functions, classes and constants. With `BESIDE`,
+what no import statement names.
 
 Snakemake compares the text of a command, not what it imports. Each rule carries the digest of its
 step's code as a parameter, so that editing any of it runs the rule again.
@@ -21,7 +22,6 @@ WITHOUT_EFFECT = frozenset(
     {
         "minivess.config.calibration",
         "minivess.config.deploy",
-        "minivess.config.ensembles",
         "minivess.config.analysis",
         "minivess.config.files",
         "minivess.config.keys",
@@ -102,7 +102,11 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "champion": ("minivess.steps.champion", "champion", frozenset({"minivess.data.manifest"})),
     "calibrate": ("minivess.steps.calibrate", "calibrate", frozenset({"minivess.data.manifest"})),
     "coverage": ("minivess.steps.calibrate", "coverage", frozenset({"minivess.data.manifest"})),
-    "test": ("minivess.steps.locked_set", "evaluate_test", frozenset({"minivess.tracking"})),
+    "test": (
+        "minivess.steps.locked_set",
+        "evaluate_test",
+        frozenset({"minivess.reproducibility", "minivess.tracking"}),
+    ),
     "evaluate_external": (
         "minivess.steps.external",
         "evaluate_external",
@@ -167,19 +171,43 @@ def _module_imports(module: str) -> frozenset[str]:
 
 
 def _function_parts(module: str, function: str) -> list[ast.AST]:
-    """A function, the functions of its module that it calls, and the module's own imports."""
+    """A function, what it uses of its module, and the module's own imports, in their order."""
     tree = _tree(module)
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    todo, parts = [function], {}
+    defined: dict[str, list[ast.stmt]] = {}
+    for node in tree.body:
+        for name in _defined(node):
+            defined.setdefault(name, []).append(node)
+    todo, seen = [function], set()
     while todo:
         name = todo.pop()
-        if name in parts:
+        if name in seen:
             continue
-        parts[name] = functions[name]
-        names = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)}
-        todo += sorted(names & functions.keys())
-    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return [*top, *parts.values()]
+        seen.add(name)
+        for node in defined[name]:
+            names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+            todo += sorted(names & defined.keys())
+    return [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom) or not seen.isdisjoint(_defined(node))
+    ]
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Names that a statement of a module gives to a function, a class or a constant."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            places: list[ast.expr] = targets
+        case ast.AnnAssign(target=target):
+            places = [target]
+        case ast.TypeAlias(name=alias):
+            places = [alias]
+        case _:
+            return []
+    found = (child for place in places for child in ast.walk(place))
+    return [child.id for child in found if isinstance(child, ast.Name)]
 
 
 @cache

@@ -69,6 +69,52 @@ def digests(project: Path) -> tuple[dict[str, str], dict[str, str]]:
     return ast.literal_eval(steps), ast.literal_eval(figures)
 
 
+STEP = """
+from minivess.data import checks
+type Rows = list[int]
+DECIMALS: int = 9
+DOUBLE = 2 * DECIMALS
+OTHER = 1
+
+class Row:
+    digits = DOUBLE
+
+def step(rows: Rows):
+    return _inner(Row)
+
+def _inner(row):
+    return row
+
+def another():
+    return OTHER
+"""
+
+
+def test_what_a_step_uses_of_its_own_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "made_up.py"
+    monkeypatch.setattr(stepcode, "_path", lambda module: file)
+    found = {}
+    for old, new in (
+        ("", ""),
+        ("DECIMALS: int = 9", "DECIMALS: int = 8"),
+        ("2 * DECIMALS", "3 * DECIMALS"),
+        ("list[int]", "list[float]"),
+        ("digits", "numbers"),
+        ("import checks", "import folds"),
+        ("OTHER = 1", "OTHER = 2"),
+        ("return OTHER", "return 2"),
+    ):
+        file.write_text(STEP.replace(old, new), encoding="utf-8")
+        stepcode._tree.cache_clear()
+        parts = stepcode._function_parts("made_up", "step")
+        found[old] = "\n".join(ast.unparse(part) for part in parts)
+    stepcode._tree.cache_clear()
+    unchanged = {old for old, text in found.items() if text == found[""]}
+    assert unchanged == {"", "OTHER = 1", "return OTHER"}
+
+
 def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(provenance.PACKAGE, tmp_path / "minivess", ignore=ignore)
@@ -83,6 +129,7 @@ def test_an_edit_changes_what_it_is_behind_and_nothing_else(tmp_path: Path) -> N
         ("data/thumbnail.py", {"validate", "test", "evaluate_external"}, set()),
         ("figures/fold_heatmap.py", set(), {"fold_heatmap"}),
         ("calibration/isotonic.py", {"calibrate"}, set()),
+        ("config/ensembles.py", {"ensembles", "digests"}, set()),
         ("paper_statistics.py", {"paper", "dashboard"}, set()),
         ("errors.py", set(), set()),
     ):
