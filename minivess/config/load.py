@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from minivess import output
 from minivess.config import stores
 from minivess.config.analysis import ANALYSES, resolve_plan
+from minivess.config.contradictions import check_contradictions
 from minivess.config.files import bad_values, read_yaml
 from minivess.config.keys import PRESETS, check_keys, sections_of, unknown_key
 from minivess.config.models import own_keys
@@ -67,7 +68,7 @@ def resolve(
 
     Raises:
         MinivessError: MV-CONFIG-001 unknown key, -002 bad value, -003 unknown experiment or preset,
-            -005 not YAML.
+            -004 values that contradict each other, -005 not YAML.
     """
     path = experiment_file(name, folder)
     plans = folder.parent / ANALYSES.name
@@ -114,9 +115,10 @@ def resolve_mapping(
     base["models"] = {name: _network(model, keys or {}) for name, keys in models.items()}
     # A file, not a preset with single keys changed: what was registered is all there or not at all.
     base["statistics"]["plan"] = "default"
-    resolved = resolve_plan(merge(base, merged), plans, where)
-    profiles = plans.parent / PROFILES.name
-    made = resolve_profiles(resolved, profiles, where)
+    made = merge(base, merged)
+    check_contradictions(made, where)
+    resolved = resolve_plan(made, plans, where)
+    made = resolve_profiles(resolved, plans.parent / PROFILES.name, where)
     return _validated(made, f"{where}, with overrides" if overrides else where)
 
 

@@ -42,7 +42,7 @@ class DataConfig(Section):
         "phantom", description="kind of source"
     )
     path: str | None = Field(
-        None, description="cases.csv, or folder or ZIP of the data set; not used by the phantom"
+        None, description="cases.csv, or folder or ZIP of the data set; the phantom has none"
     )
     spacing_um: tuple[Positive, Positive, Positive] | None = Field(
         None, description="spacing (x, y, z) in um of all volumes that declare none themselves"

@@ -668,7 +668,7 @@ class Wide(DynUNetAdapter):
 def model_architecture(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ADAPTERS, "wide", Wide)
     assert type(lab.task().adapter) is DynUNetAdapter
-    assert type(lab.task(models__dynunet__architecture="wide").adapter) is Wide
+    assert type(other_adapter(lab, architecture="wide")) is Wide
 
 
 def model_filters(lab: Lab) -> None:

@@ -165,7 +165,7 @@ def test_what_snakemake_makes_of_config_is_understood() -> None:
         "inference={window_size: null}",
         "patches={patch_size: [32, 32, 8]}",
         "models={dynunet: {filters: [4, 8, 16], deep_supervision: true}}",
-        "data={vessel_labels: [1, 255], exclude: [a, b]}",
+        "data={source: csv, vessel_labels: [1, 255], exclude: [a, b]}",
     )
     assert isinstance(config["training"]["learning_rate"], str), "the case this is about"
     values = {"inference": {"window_size": [32, 32, 8]}}
@@ -535,6 +535,12 @@ def plain(low: float, high: float) -> st.SearchStrategy[float]:
     return st.floats(low, high, allow_nan=False)
 
 
+def of_one_source(data: dict[str, Any]) -> dict[str, Any]:
+    """Without what is said of files where the volumes are the phantom's."""
+    made = data.get("source", "phantom") == "phantom"
+    return {key: data[key] for key in data if not made or key in ("source", "exclude")}
+
+
 SIZES = st.lists(st.integers(1, 512), min_size=3, max_size=3)
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z")
 SECTION_VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -562,7 +568,7 @@ SECTION_VALUES: dict[str, st.SearchStrategy[Any]] = {
             "vessel_labels": st.none() | st.lists(st.integers()),
             "exclude": st.lists(st.text()),
         },
-    ),
+    ).map(of_one_source),
     "training": st.fixed_dictionaries(
         {},
         optional={
