@@ -19,6 +19,7 @@ from minivess.workflow import (
     Plan,
     answer_sigterm,
     end_with_caller,
+    lend_step_files,
     plan_experiment,
 )
 from snakemake.exceptions import WorkflowError
@@ -30,10 +31,15 @@ end_with_caller()
 configfile: Path(workflow.basedir) / "configs/config.yaml"
 
 
+# `workflow.dryrun` knows it only once the DAG is being built.
+DRY_RUN = workflow.output_settings.dryrun
+
 try:
     PLAN: Plan = plan_experiment(
-        config, Path(workflow.basedir), workflow.dryrun, workflow.is_main_process
+        config, Path(workflow.basedir), DRY_RUN, workflow.is_main_process
     )
+    if DRY_RUN and workflow.is_main_process:
+        lend_step_files(PLAN)
 except MinivessError as error:
     raise WorkflowError(str(error)) from None
 
@@ -117,7 +123,7 @@ def record_graph(complete):
 @atexit.register
 def tell_what_is_planned_later():
     """At the end of a dry run, in which no hook runs: its plan ends where a checkpoint is to run."""
-    if not workflow.dryrun or workflow.dag is None:
+    if not DRY_RUN or workflow.dag is None:
         return
     planned = workflow.dag.needrun_jobs(exclude_finished=False)
     names = sorted(job.rule.name for job in planned if job.is_checkpoint)

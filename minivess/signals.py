@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
 def signals_later() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait until the end of the block.
+    """Let SIGTERM, SIGINT and SIGHUP wait until the end of the block.
 
     They only reach the main thread: in another one this does nothing.
     """

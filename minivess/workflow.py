@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 import os
@@ -75,8 +76,17 @@ def resolve_checked(config: Mapping[str, Any], base: Path) -> Experiment:
         MinivessError: MV-CONFIG-... whatever is wrong with the config, MV-TRACK-002 a kind of
             tracking store that is not supported.
     """
+    name = config["experiment"]
+    if not isinstance(name, str):
+        raise MinivessError(
+            "MV-CONFIG-002",
+            what="the name of an experiment that looks like a number is one to Snakemake",
+            where="--config experiment=...",
+            found=repr(name),
+            fix="name the file: --config experiment=configs/experiment/NAME.yaml",
+        )
     overrides = {key: value for key, value in config.items() if key != "experiment"}
-    experiment = resolve(str(config["experiment"]), overrides, base / "configs" / "experiment")
+    experiment = resolve(name, overrides, base / "configs" / "experiment")
     check_uses(experiment)
     tracking_uri()
     return experiment
@@ -106,11 +116,10 @@ def plan_experiment(
         hold_lock(root)
         if dry_run and not held:
             _HELD.pop(root.resolve()).close()
-    if main:
+    if main and not dry_run:
         write_step_files(experiment, root / "config")
-        if not dry_run:
-            forget_missing_store(root)
-            forget_incomplete_ensembles(root)
+        forget_missing_store(root)
+        forget_incomplete_ensembles(root)
     if paths.folds(root).exists():
         read_folds(
             paths.folds(root)
@@ -127,6 +136,35 @@ def plan_experiment(
         len(read_folds_file(Path(folds_file))) if folds_file else experiment.folds.n_folds,
         {name: external_files(experiment, root, name) for name in experiment.external},
     )
+
+
+def lend_step_files(plan: Plan) -> None:
+    """Write the config of each step for a dry run, and put back what was there when it ends.
+
+    What would be made anew follows from these files, which other commands take for what the
+    results were made with. The experiment is locked for so long.
+
+    Raises:
+        MinivessError: MV-STATE-004 another process runs the experiment.
+    """
+    hold_lock(plan.root)
+    folder = plan.root / "config"
+    before = {path: (path.read_bytes(), path.stat()) for path in folder.glob("*.yaml")}
+    write_step_files(plan.experiment, folder)
+    made = {path: path.read_bytes() for path in folder.glob("*.yaml")}
+    atexit.register(_put_back, before, made)
+
+
+def _put_back(
+    before: Mapping[Path, tuple[bytes, os.stat_result]], made: Mapping[Path, bytes]
+) -> None:
+    for path in made.keys() - before.keys():
+        path.unlink(missing_ok=True)
+    for path, (content, times) in before.items():
+        if content != made[path]:
+            with output.replacing(path) as temporary:
+                temporary.write_bytes(content)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def external_files(experiment: Experiment, root: Path, name: str) -> tuple[Path, ...]:

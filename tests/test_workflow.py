@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,38 @@ def test_a_dry_run_is_refused_while_another_process_runs(folder: Path) -> None:
     assert not (folder / "results" / "small" / "config").exists()
     holder.kill()
     holder.wait()
+
+
+def test_a_dry_run_puts_back_the_config_that_results_were_made_with(folder: Path) -> None:
+    made = workflow.plan_experiment({"experiment": "small.yaml"}, Path())
+    config = paths.step_config(made.root, "experiment")
+    os.utime(config, ns=(1, 10**18))
+    before = {file: file.read_bytes() for file in config.parent.iterdir()}
+    workflow.release_locks()
+    code = "import pathlib; from minivess import workflow; "
+    code += "asked = {'experiment': 'small.yaml', 'epochs': 77}; "
+    code += "plan = workflow.plan_experiment(asked, pathlib.Path(), True); "
+    code += "workflow.lend_step_files(plan); "
+    code += f"print(pathlib.Path({str(config)!r}).read_text())"
+    lent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "epochs: 77" in lent.stdout
+    assert {file: file.read_bytes() for file in config.parent.iterdir()} == before
+    assert config.stat().st_mtime_ns == 10**18
+
+
+def test_the_first_dry_run_leaves_no_config(folder: Path) -> None:
+    code = "import pathlib; from minivess import workflow; "
+    code += "plan = workflow.plan_experiment({'experiment': 'small.yaml'}, pathlib.Path(), True); "
+    code += "workflow.lend_step_files(plan)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert not list((folder / "results" / "small" / "config").iterdir())
+
+
+def test_a_name_that_snakemake_takes_for_a_number_is_refused(folder: Path) -> None:
+    with pytest.raises(MinivessError) as caught:
+        workflow.plan_experiment({"experiment": 815}, Path(), True)
+    assert caught.value.code == "MV-CONFIG-002"
+    assert "NAME.yaml" in caught.value.fix
 
 
 def test_a_missing_store_makes_the_mark_untrue(

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -43,17 +44,19 @@ __all__ = ["app", "main"]
 
 
 class Terminated(BaseException):
-    """SIGTERM reached the process."""
+    """SIGTERM reached the process, or SIGHUP: its terminal is gone."""
 
 
-def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
 
 
 def main() -> None:
     """Run a verb; end with the exit status of its error."""
     prepare_environment()
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGTERM, _on_signal)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _on_signal)
     status = _run()
     if "torch" in sys.modules:
         # Taking torch's modules apart takes a second; everything is written and closed by now.
@@ -71,9 +74,10 @@ def _run() -> int:
         return end.code if isinstance(end.code, int) else 0
     except MinivessError as error:
         return _failed(error)
-    except Terminated:
-        say("stopped; the same command goes on from here")
-        return 143
+    except Terminated as end:
+        with suppress(OSError):  # there may be no terminal any more
+            say("stopped; the same command goes on from here")
+        return 128 + int(end.args[0])
     except Exception as error:
         return _failed(_internal(error))
     return 0

@@ -122,6 +122,28 @@ def read_bundle(folder: Path) -> Bundle:
     return bundle
 
 
+def why_not_exported(root: Path, kind: str) -> str | None:
+    """Why the bundle of a champion is not to be used: none, or not of the champion; else None.
+
+    Args:
+        root: results folder of the experiment; of a copy it may have the bundles alone.
+        kind: of the champion.
+
+    Raises:
+        MinivessError: MV-STATE-003 a file is damaged.
+    """
+    path = paths.bundle_record(paths.bundle(root, kind))
+    if not path.is_file():
+        return "is not there yet"
+    if not paths.champions(root).is_file():
+        return None
+    chosen = output.read_json(paths.champions(root), "champions")["champions"].get(kind, {})
+    exported = output.read_json(path, "weights_sha256")["weights_sha256"]
+    if chosen.get("weights_sha256") != exported:
+        return "is not of the network that is the champion now"
+    return None
+
+
 def write_bundle(bundle: Bundle) -> None:
     """Write bundle.json, after all other files.
 

@@ -42,6 +42,7 @@ FORM = "minivess.form"
 # Set while a request runs; true once its client has gone.
 GONE: ContextVar[threading.Event] = ContextVar("GONE")
 
+CLIENT_GONE = 499  # the status that nginx logs for it
 _MOST_DRAINED, _DRAIN_S = 1 << 25, 2.0
 _FORM_BYTES = 1 << 16  # fields and boundaries beside the files
 _MEMORY = 0.2  # weight of the last request in the mean time
@@ -115,6 +116,8 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
+        from starlette.requests import ClientDisconnect
+
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
@@ -126,6 +129,8 @@ class Door:
         try:
             self._check_visitor(scope, scope["path"])
             await self._let_in(asked, scope, line)
+        except ClientDisconnect:  # in the middle of an upload: there is nobody to answer
+            self.counters.requests.labels(str(CLIENT_GONE)).inc()
         except Exception as error:
             if line.begun:  # nothing else can be said in the middle of an answer
                 raise

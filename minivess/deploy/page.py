@@ -227,7 +227,7 @@ def _wire(page: gr.Blocks, parts: Parts, service: Service) -> None:
 
 def _wire_volume(parts: Parts, run: _Run) -> None:
     choice: list[Any] = [parts.file, parts.x_um, parts.y_um, parts.z_um]
-    parts.example.click(run(page_actions.example), None, [parts.file, parts.status], **_LIGHT)
+    parts.example.click(run(page_actions.example), None, [*choice, parts.status], **_LIGHT)
     parts.file.change(run(page_actions.choose), choice, parts.all(), **_one_at_a_time("read"))
     for number in choice[1:]:
         number.change(run(page_actions.choose), choice, parts.all(), **_LIGHT)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 type Updates = dict[Any, Any]
 
 _NO_SPACING = "MV-UPLOAD-008"
+_CHOICE = "choice"  # in a visitor's folder: which choice of a volume was the last
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +79,10 @@ class Visit:
     tell: Callable[[float, str], None]
 
 
+class ReplacedError(Exception):
+    """Another volume was chosen while this one was computed with."""
+
+
 def guarded(action: Callable[..., Updates], visit: Visit, *values: Any) -> Updates:
     """Run an action; an error is shown on the page, of a defect only that it happened.
 
@@ -90,6 +95,8 @@ def guarded(action: Callable[..., Updates], visit: Visit, *values: Any) -> Updat
         return action(visit, *values)
     except MinivessError as error:
         shown = error
+    except ReplacedError:
+        return {visit.parts.segment: gr.skip()}
     except InterruptedError:
         return {visit.parts.status: page_text.ENDING}
     except MemoryError:
@@ -114,8 +121,10 @@ def visitor_folder(service: Service, session: str | None) -> Path:
 
 
 def example(visit: Visit) -> Updates:
-    """Choose the example."""
-    return {visit.parts.file: str(viewing.write_example(visit.folder))}
+    """Choose the example, whose spacing is its own, whatever was typed for another file."""
+    parts = visit.parts
+    cleared = dict.fromkeys((parts.x_um, parts.y_um, parts.z_um))
+    return {**cleared, parts.file: str(viewing.write_example(visit.folder))}
 
 
 def _given(x_um: float | None, y_um: float | None, z_um: float | None) -> Spacing | None:
@@ -143,6 +152,8 @@ def choose(
 ) -> Updates:
     """Read the chosen volume and show it; ask for the spacing where the file has none."""
     service, parts = visit.service, visit.parts
+    choice = str(time.monotonic_ns())
+    (visit.folder / _CHOICE).write_text(choice, encoding="utf-8")
     hidden = {**_nothing_chosen(parts), parts.spacing: gr.update(visible=False)}
     if file is None:
         cleared = dict.fromkeys((parts.x_um, parts.y_um, parts.z_um))
@@ -156,7 +167,7 @@ def choose(
         asked = error.code == _NO_SPACING
         status = page_text.asking(Path(file).name) if asked else page_text.error_box(error)
         return {**hidden, parts.spacing: gr.update(visible=asked), parts.status: status}
-    viewed = viewing.view(Path(file).name, volume)
+    viewed = viewing.view(Path(file).name, volume, choice)
     middle = viewed.n_slices // 2
     return {
         **hidden,
@@ -198,6 +209,7 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     def tell(part: float) -> None:
         if service.ending.is_set():
             raise InterruptedError("the page is ending")
+        _check_chosen(visit, viewed)
         if time.monotonic() - start > service.max_seconds:
             raise MinivessError(
                 "MV-SERVICE-005",
@@ -212,8 +224,10 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     visit.tell(1.0, "Measuring")
     threshold = service.bundle.threshold
     done = viewing.at_threshold(viewing.with_probability(viewed, found.probability), threshold)
+    shown = _results(visit, done)
+    _check_chosen(visit, viewed)
     return {
-        **_results(visit, done),
+        **shown,
         **_pictures(parts, done, done.fullest_slice, overlay),
         parts.index: done.fullest_slice + 1,
         parts.threshold: threshold,
@@ -223,6 +237,13 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
         parts.surface_tab: gr.update(visible=True),
         parts.status: page_text.done_line(done, time.monotonic() - start),
     }
+
+
+def _check_chosen(visit: Visit, viewed: Viewed) -> None:
+    """Raise where another volume was chosen since: nobody waits for this one."""
+    file = visit.folder / _CHOICE
+    if file.exists() and file.read_text(encoding="utf-8") != viewed.choice:
+        raise ReplacedError
 
 
 def _results(visit: Visit, viewed: Viewed) -> Updates:

@@ -27,7 +27,7 @@ from minivess.deploy import openapi
 from minivess.deploy.answer import AbandonedError, Answer, Desk, answer
 from minivess.deploy.bundle import read_bundle
 from minivess.deploy.counters import Counters
-from minivess.deploy.door import FORM, GONE, Door, Rules
+from minivess.deploy.door import CLIENT_GONE, FORM, GONE, Door, Rules
 from minivess.deploy.form import AnswerKind, Form
 from minivess.deploy.problems import as_problem, problem
 from minivess.deploy.segment import open_session, segment
@@ -126,7 +126,7 @@ class Segmenter:
         try:
             made = answer(self.desk, form, form.volume.parent, gone)
         except AbandonedError:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=CLIENT_GONE)  # nobody reads it
         except Exception as error:
             shown = as_problem(error)
             COUNTERS.problems.labels(shown.code).inc()

@@ -33,6 +33,7 @@ class Viewed:
 
     Attributes:
         name: file name as it was uploaded.
+        choice: which of its visitor's choices it is.
         volume: voxels and grid.
         window: intensities of black and white.
         probability: vessel probability (x, y, z); none before segmentation.
@@ -41,6 +42,7 @@ class Viewed:
     """
 
     name: str
+    choice: str
     volume: Volume
     window: tuple[float, float]
     probability: Float32Array | None
@@ -73,10 +75,10 @@ class Offered:
     statistics: tuple[Statistic, ...]
 
 
-def view(name: str, volume: Volume) -> Viewed:
+def view(name: str, volume: Volume, choice: str = "") -> Viewed:
     """A volume that is not segmented yet."""
     empty = np.zeros(volume.geometry.shape, dtype=np.bool_)
-    return Viewed(name, volume, views.grey_window(volume.array), None, float("nan"), empty)
+    return Viewed(name, choice, volume, views.grey_window(volume.array), None, float("nan"), empty)
 
 
 def with_probability(viewed: Viewed, probability: Float32Array) -> Viewed:

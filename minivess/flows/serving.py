@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from minivess import paths
 from minivess.config.settings import Settings
+from minivess.deploy.bundle import why_not_exported
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.logs import say
@@ -46,9 +47,10 @@ class Program:
 
 
 def exported(experiment: str, kind: str, cores: str) -> Path:
-    """The folder of an experiment's exported champion, which Snakemake makes where it is missing.
+    """The folder of an experiment's exported champion.
 
-    Results are those of the config they were made with, data and overrides included.
+    Snakemake makes it where it is missing, or where another network is the champion since. Results
+    are those of the config they were made with, data and overrides included.
 
     Raises:
         MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not there after all; and as
@@ -57,12 +59,13 @@ def exported(experiment: str, kind: str, cores: str) -> Path:
     check_kind(kind)
     root = paths.experiment_folder(experiment)
     folder, made_with = paths.bundle(root, kind), paths.step_config(root, "experiment")
-    if not paths.bundle_record(folder).is_file():
+    reason = why_not_exported(root, kind)
+    if reason is not None:
         file = str(made_with) if made_with.is_file() else experiment
         command = f"minivess experiment {file} deploy"
-        say(f"{folder} is not there yet: making it with `{command}`")
+        say(f"{folder} {reason}: making it with `{command}`")
         status = snakemake.run(snakemake.request(file, ["deploy"], cores, False))
-        if status != 0 or not paths.bundle_record(folder).is_file():
+        if status != 0 or why_not_exported(root, kind) is not None:
             raise MinivessError(
                 "MV-STATE-002",
                 what=f"the champion {kind} of {experiment} could not be exported",
@@ -112,8 +115,8 @@ def _reached(host: str) -> str:
 def serve(programs: Sequence[Program], grace_s: float) -> None:
     """Start servers, each in a process group of its own, and stay until one of them ends.
 
-    Whatever ends this, SIGTERM and Ctrl-C included, ends all of them: they finish the requests
-    that are running, for `grace_s` seconds at most.
+    Whatever ends this, SIGTERM, SIGHUP and Ctrl-C included, ends all of them: they finish the
+    requests that are running, for `grace_s` seconds at most.
 
     Raises:
         MinivessError: MV-SERVICE-009 another program listens there already, one did not start, or

@@ -63,7 +63,7 @@ class Request:
 
     def command(self) -> list[str]:
         """The command line; `key=value` pairs as Snakemake takes them, nested ones as YAML."""
-        pairs = [f"experiment={self.experiment}"]
+        pairs = [f"experiment={_as_yaml(self.experiment)}"]
         for key, value in self.overrides.items():
             pairs.append(f"{key}={_as_yaml(value)}")
         command = [sys.executable, "-m", "snakemake", "--cores", self.cores]
@@ -91,9 +91,25 @@ def project_folder() -> Path:
 
 
 def _as_yaml(value: Any) -> str:
-    if isinstance(value, str):
+    """A value as Snakemake's `--config` takes it: a number, True or False, else YAML."""
+    if isinstance(value, str) and _stays(value):
         return value
-    return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).strip().split("\n")[0]
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    if isinstance(value, str):  # it takes quotes off, but then leaves a tag to YAML
+        return f"!!str {json.dumps(value)} "
+    return str(text).strip().split("\n")[0]
+
+
+def _stays(text: str) -> bool:
+    """Whether Snakemake reads these letters as the text that they are: `0815` is a number to it."""
+    for number in (int, float):
+        with suppress(ValueError):
+            number(text)
+            return False
+    try:
+        return bool(yaml.safe_load(text) == text)
+    except yaml.YAMLError:
+        return False
 
 
 def source_overrides(path: Path) -> dict[str, Any]:

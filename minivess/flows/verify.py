@@ -8,10 +8,13 @@ from pathlib import Path
 
 from minivess import paths
 from minivess.config.load import load_step, resolve
-from minivess.config.schema import Experiment
+from minivess.config.schema import DataConfig, Experiment
+from minivess.data.case_list import read_case_list
 from minivess.errors import MinivessError
 from minivess.flows import snakemake
 from minivess.logs import say
+from minivess.reproducibility.chain import chain_of
+from minivess.reproducibility.check import check_configs
 from minivess.reproducibility.compare import check_files, check_same, compare_digests
 from minivess.reproducibility.digests import read_digests
 from minivess.reproducibility.golden import GOLDEN, check_golden, machine_kind
@@ -37,6 +40,7 @@ def verify(name: str, cores: str) -> int:
             return status
     expected = read_digests(paths.digests(root))
     check_files(root, expected)
+    check_configs(chain_of(paths.digests(root)))
     experiment = load_step(paths.step_config(root, "experiment"))
     folder = paths.RESULTS / ".verify" / name
     if any(folder.rglob(paths.digests(root).name)):
@@ -79,10 +83,20 @@ def is_committed(name: str, experiment: Experiment) -> bool:
 
 def levels_up(experiment: Experiment) -> int:
     """How many folders above the working folder the user's files are."""
-    files = [experiment.data.path, experiment.folds.folds_file, experiment.training.warm_start]
-    files += [data.path for data in experiment.external.values()]
+    files = [experiment.folds.folds_file, experiment.training.warm_start]
+    files += [model.weights for model in experiment.models.values()]
+    for data in (experiment.data, *experiment.external.values()):
+        files += [data.path, *_listed(data)]
     relative = [os.path.normpath(file) for file in files if file and not Path(file).is_absolute()]
     return max((Path(file).parts.count("..") for file in relative), default=0)
+
+
+def _listed(data: DataConfig) -> list[str]:
+    """The volumes that a list of cases names; their paths begin where the list lies."""
+    if data.source != "csv" or data.path is None or not Path(data.path).is_file():
+        return []
+    cases = read_case_list(Path(data.path), data.spacing_unit)
+    return [str(path) for case in cases for path in (case.image, case.label)]
 
 
 def mirror(folder: Path, original: Path, levels: int) -> Path:

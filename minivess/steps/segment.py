@@ -52,18 +52,24 @@ def bundle_folder(experiment: str, kind: str) -> Path:
     """Folder of a champion of an experiment.
 
     Raises:
-        MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not exported.
+        MinivessError: MV-CONFIG-003 no such kind, MV-STATE-002 it is not exported, or no longer
+            the champion.
     """
+    from minivess.deploy.bundle import why_not_exported
     from minivess.statistics.champion import check_kind
 
     check_kind(kind)
-    folder = paths.bundle(paths.experiment_folder(experiment), kind)
-    if not paths.bundle_record(folder).exists():
+    root = paths.experiment_folder(experiment)
+    folder, made_with = paths.bundle(root, kind), paths.step_config(root, "experiment")
+    reason = why_not_exported(root, kind)
+    if reason is not None:
+        name = made_with if made_with.is_file() else experiment
         raise MinivessError(
             "MV-STATE-002",
-            what=f"the experiment {experiment} has no exported champion",
+            what=f"the champion {kind} of {experiment} is not exported",
             where=str(folder),
-            fix=f"export it: minivess experiment {experiment} deploy",
+            found=reason,
+            fix=f"export it: minivess experiment {name} deploy",
         )
     return folder
 

@@ -70,15 +70,25 @@ def current_runs(client: MlflowClient, experiment: str) -> dict[RunKey, Run]:
     return current
 
 
-def _lacking(uri: str, experiment: str, missing: list[str]) -> MinivessError:
-    target = paths.tracked(paths.experiment_folder(experiment)).as_posix()
+def lacking(uri: str, experiment: str, missing: list[str], whose: str = "") -> MinivessError:
+    """The error where the store does not have runs whose files are there.
+
+    Args:
+        uri: of the store.
+        experiment: its name.
+        missing: what is not there.
+        whose: what the runs are, beside of the experiment.
+    """
+    root = paths.experiment_folder(experiment)
+    made_with, target = paths.step_config(root, "experiment"), paths.tracked(root)
     return MinivessError(
         "MV-TRACK-003",
-        what=f"MLflow lacks runs of the experiment {experiment}",
+        what=f"MLflow lacks runs of {whose}the experiment {experiment}",
         where=shown(uri),
         found=", ".join(missing[:12]) + (", ..." if len(missing) > 12 else ""),
         expected="every run of the experiment, finished and with its metrics",
-        fix=f"fill it from the files: snakemake --cores all --force {target}",
+        fix=f"fill it from the files: snakemake --cores all --config experiment={made_with} "
+        f"--force {target}",
     )
 
 
@@ -94,7 +104,7 @@ def _check_complete(
         elif "run/best_epoch" not in current[run].data.metrics:
             missing.append(f"{run} (no metrics)")
     if missing:
-        raise _lacking(uri, experiment, missing)
+        raise lacking(uri, experiment, missing)
 
 
 def _run_row(tracked: TrackedRun) -> Row:
@@ -190,12 +200,12 @@ def export_tables(
 
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        raise _lacking(uri, experiment, [str(run) for run in runs or []] or ["all"])
+        raise lacking(uri, experiment, [str(run) for run in runs or []] or ["all"])
     rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     with connection(uri, timeout_s, write=False) as client:
         current = current_runs(client, experiment)
         if runs is None and not current:
-            raise _lacking(uri, experiment, ["all"])
+            raise lacking(uri, experiment, ["all"])
         _check_complete(uri, experiment, current, runs or [])
         for run in sorted(current if runs is None else set(runs)):
             columns: Row = {

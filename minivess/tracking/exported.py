@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from minivess.errors import MinivessError
-from minivess.tracking.address import shown
-from minivess.tracking.export import current_runs
+from minivess.tracking.export import current_runs, lacking
 from minivess.tracking.mlflow_log import RUN_TAG
 from minivess.tracking.registry import model_name
 from minivess.tracking.store import LOCK_TIMEOUT_S, connection, exclusive
@@ -80,13 +78,7 @@ def register_exported(
         runs = current_runs(client, experiment)
         missing = sorted({str(one.run) for one in exported.values() if one.run not in runs})
         if missing:
-            raise MinivessError(
-                "MV-TRACK-003",
-                what="MLflow lacks the run of an exported champion",
-                where=shown(uri),
-                found=", ".join(missing),
-                fix="run the experiment again; it fills MLflow from the files",
-            )
+            raise lacking(uri, experiment, missing, "exported champions of ")
         versions = _versions(client, name)
         numbers = {}
         for kind, one in exported.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from minivess import paths
-from minivess.errors import MinivessError
-from minivess.tracking.address import shown
-from minivess.tracking.export import current_runs
+from minivess.tracking.export import current_runs, lacking
 from minivess.tracking.mlflow_log import RUN_TAG
 from minivess.tracking.store import LOCK_TIMEOUT_S, connection, exclusive
 
@@ -58,13 +56,7 @@ def register_champions(
         logged = current_runs(client, experiment)
         missing = sorted({str(run) for run, _ in winners.values() if run not in logged})
         if missing:
-            raise MinivessError(
-                "MV-TRACK-003",
-                what="MLflow lacks the run of a champion",
-                where=shown(uri),
-                found=", ".join(missing),
-                fix="run the experiment again; it fills MLflow from the files",
-            )
+            raise lacking(uri, experiment, missing, "champions of ")
         _tag_runs(client, logged, winners)
         versions = _model_versions(client, name)
         numbers = {}

@@ -283,3 +283,33 @@ def test_a_client_that_leaves_is_noticed() -> None:
         assert rooms.gone
 
     asyncio.run(visit())
+
+
+def test_an_upload_that_its_client_breaks_off_is_no_defect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def visit() -> None:
+        counters = Counters()
+        made = Door(Rooms(), Rules("", "127.0.0.1", LIMITS, 5.0, 1, 0), counters, {})
+        request = httpx.Request("POST", "http://127.0.0.1/segment", files=FILES)
+        body = request.read()
+        messages = [
+            {"type": "http.request", "body": body[: len(body) // 2], "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            pytest.fail("there is nobody to answer")
+
+        headers = [(name.lower().encode(), text.encode()) for name, text in request.headers.items()]
+        scope = {"type": "http", "method": "POST", "path": "/segment", "headers": headers}
+        await made({**scope, "server": ("127.0.0.1", 80)}, receive, send)
+        text = counters.text().decode()
+        assert 'minivess_requests_total{status="499"} 1.0' in text
+        assert "MV-INTERNAL" not in text
+        assert not caplog.records
+
+    asyncio.run(visit())

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from small_bundle import make_bundle, vessel_image
 
+from minivess.config.schema import PhantomConfig
 from minivess.data.geometry import Geometry, diagonal_affine
 from minivess.data.volume import Volume, read_volume, write_volume
 from minivess.deploy import page_actions, viewing
@@ -125,9 +126,38 @@ def test_files_of_an_earlier_volume_are_gone(visit: Visit, viewed: viewing.Viewe
     path = visit.folder / "next.nii"
     write_volume(viewed.volume.array, path, viewed.volume.geometry)
     shown = page_actions.choose(visit, str(path), None, None, None)
-    assert list(visit.folder.iterdir()) == [path]
+    assert sorted(file.name for file in visit.folder.iterdir()) == ["choice", "next.nii"]
     assert shown["segment"]["interactive"] is True
     assert page_actions.choose(visit, None, 1, 1, 5)["x_um"] is None
+
+
+def test_a_segmentation_ends_when_another_volume_is_chosen(
+    visit: Visit, viewed: viewing.Viewed
+) -> None:
+    """Else its result would stand under the other one's name."""
+    path = visit.folder / "next.nii"
+    write_volume(viewed.volume.array, path, viewed.volume.geometry)
+    first = page_actions.choose(visit, str(path), None, None, None)["viewed"]
+    told: list[float] = []
+
+    def tell(part: float, doing: str) -> None:
+        told.append(part)
+        if len(told) == 2:
+            page_actions.choose(visit, None, None, None, None)
+
+    shown = guarded(page_actions.segment, replace(visit, tell=tell), first, "none")
+    assert len(told) == 2
+    assert set(shown) == {"segment"}
+    assert not list(visit.folder.glob("*_*"))
+    again = page_actions.choose(visit, str(path), None, None, None)["viewed"]
+    assert "mask_file" in page_actions.segment(visit, again, "none")
+
+
+def test_the_example_is_read_with_its_own_spacing(visit: Visit) -> None:
+    shown = page_actions.example(visit)
+    assert [shown[name] for name in ("x_um", "y_um", "z_um")] == [None] * 3
+    read = page_actions.choose(visit, shown["file"], None, None, None)
+    assert read["viewed"].spacing_um == PhantomConfig().phantom_spacing_um
 
 
 def test_a_visitors_name_for_the_session_is_no_path(visit: Visit) -> None:

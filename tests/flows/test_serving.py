@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,11 +20,12 @@ import pytest
 from running_service import free_port
 from small_bundle import make_bundle
 
-from minivess import paths
+from minivess import output, paths
 from minivess.config.settings import load_settings
 from minivess.errors import MinivessError
 from minivess.flows import serving, snakemake
 from minivess.flows.serving import Program
+from minivess.steps.segment import bundle_folder
 
 SERVER = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1")
 
@@ -113,6 +115,54 @@ def test_a_champion_that_is_not_exported_is_made(
     assert asked == [("demo", ["deploy"], "2", False)]
     assert serving.exported("demo", "topology", "2") == folder
     assert len(asked) == 1, "what is there is not made again"
+
+
+def test_a_champion_of_earlier_results_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = paths.experiment_folder("demo")
+    folder = paths.bundle(root, "overlap")
+    make_bundle(folder)
+    champion = {"champions": {"overlap": {"weights_sha256": "0" * 64}}}
+    output.write_json(champion, paths.champions(root))
+    monkeypatch.setattr(snakemake, "request", lambda *arguments: arguments)
+    monkeypatch.setattr(snakemake, "run", lambda _: pytest.fail("it is the champion"))
+    assert serving.exported("demo", "overlap", "2") == bundle_folder("demo", "overlap") == folder
+    champion["champions"]["overlap"]["weights_sha256"] = "1" * 64
+    output.write_json(champion, paths.champions(root))
+    with pytest.raises(MinivessError, match="not of the network that is the champion now"):
+        bundle_folder("demo", "overlap")
+
+    def run(request: object) -> int:
+        make_bundle(folder, weights_sha256="1" * 64)
+        return 0
+
+    monkeypatch.setattr(snakemake, "run", run)
+    assert serving.exported("demo", "overlap", "2") == bundle_folder("demo", "overlap") == folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_where_the_terminal_is_closed(tmp_path: Path, number: int) -> None:
+    """By the signals as the command answers them."""
+    program = server(tmp_path)
+    code = (
+        "import minivess.cli as cli, sys\n"
+        "from minivess.flows import serving\n"
+        f"program = serving.Program({program.name!r}, {program.command!r}, {program.url!r}, "
+        f"{program.ready!r})\n"
+        "cli.app = lambda prog_name: serving.serve([program], grace_s=5)\n"
+        "cli.main()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while True:
+        with suppress(OSError), urllib.request.urlopen(program.url, timeout=5):
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    with pytest.raises(OSError, match=r"refused|reset"):
+        urllib.request.urlopen(program.url, timeout=5)
 
 
 def test_a_champion_is_exported_as_its_results_were_made(

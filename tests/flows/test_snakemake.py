@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import parse_config
 from workbench import PROJECT
 
 from minivess import provenance
@@ -69,6 +70,15 @@ def test_snakemake_reads_every_override_as_it_was_meant(folder: Path) -> None:
     assert experiment.training.learning_rate == 1e-3
     assert experiment.patches.patch_size == (16, 16, 8)
     assert experiment.inference.window_size is None
+
+
+@pytest.mark.parametrize(
+    "name", ["0815", "2024_05_17", "1e3", "inf", "True", "true", "null", "a: b", "a1", "2024-05-17"]
+)
+def test_snakemake_reads_names_as_names(name: str) -> None:
+    command = Request(name, "x", {"name": name}, (), "1", False).command()
+    found = parse_config(command[command.index("--config") + 1 : -1])
+    assert found == {"experiment": name, "name": name}
 
 
 @pytest.mark.parametrize("argument", ["patch_size=[96,96,8", "augment={a: 1", "name='x"])

@@ -23,6 +23,17 @@ def test_how_far_up_the_users_files_are() -> None:
     assert levels_up(resolve_mapping(other, {}, "x.yaml")) == 2
 
 
+def test_weights_and_volumes_of_a_list_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = {"v": {"architecture": "vesselfm", "weights": "../weights/v.pt"}}
+    assert levels_up(resolve_mapping({"name": "x", "models": models}, {}, "x.yaml")) == 1
+    rows = "case,image,label\na,../../volumes/a.tif,a_y.tif\n"
+    (tmp_path / "cases.csv").write_text(rows, encoding="utf-8")
+    assert up(path="cases.csv") == 2
+
+
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_every_relative_path_leads_to_the_same_file_but_the_results(
     levels: int, tmp_path: Path

@@ -57,5 +57,9 @@ def test_again_makes_nothing_new_and_a_new_winner_takes_the_alias(
 
 def test_a_run_that_mlflow_lacks(filled: str, experiment: str) -> None:
     missing = RunKey("dynunet", "dice_ce", 5, 0)
-    with pytest.raises(MinivessError, match="MV-TRACK-003"):
+    with pytest.raises(MinivessError, match="MV-TRACK-003") as caught:
         register_champions(filled, experiment, {"overlap": (missing, "a" * 64)})
+    # A run of the experiment alone would do nothing: Snakemake does not look into the store.
+    root = f"results/{experiment}"
+    fill = f"--config experiment={root}/config/experiment.yaml --force {root}/tracked.json"
+    assert fill in caught.value.fix

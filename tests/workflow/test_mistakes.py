@@ -45,8 +45,11 @@ def test_a_misspelt_key_for_snakemake_too(bench: Workbench) -> None:
 
 
 def test_an_override_reaches_the_step_and_only_it(bench: Workbench) -> None:
-    text = bench.complete(config=("epochs=7", "patches={batch_size: 3}"), dry=True)
+    changed = ("epochs=7", "patches={batch_size: 3}")
+    text = bench.complete(config=changed, dry=True)
     assert "folds" in text
+    assert not list((bench.root / "config").iterdir()), "a dry run leaves nothing"
+    bench.complete("phantom", config=changed)
     train = (bench.root / "config" / "train-tiny.yaml").read_text(encoding="utf-8")
     assert "epochs: 7" in train
     assert "batch_size: 3" in train

@@ -7,7 +7,7 @@ MANUSCRIPT = Path(workflow.basedir) / "paper"
 def quarto_is_there(wildcards):
     """No file, but an error at once, not after hours of training, where Quarto is missing."""
     try:
-        if not workflow.dryrun:
+        if not DRY_RUN:
             paper_step.find_quarto()
     except MinivessError as error:
         raise WorkflowError(str(error)) from None
