@@ -145,6 +145,8 @@ def build_own(name: str, config: LossConfig) -> Loss:
         raise _broken(name, [f"{type(error).__name__}: {error}"]) from error
 
     def loss(logits: torch.Tensor, label: torch.Tensor, **needed: torch.Tensor) -> torch.Tensor:
+        if isinstance(criterion, torch.nn.Module):
+            criterion.to(logits.device)  # its buffers: it is made on the CPU
         with torch.autocast(logits.device.type, enabled=False):
             others = {name: tensor.float() for name, tensor in needed.items()}
             value: torch.Tensor = criterion(logits.float(), label.float(), **others)

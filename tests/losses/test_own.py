@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_the_example_of_the_page_is_a_loss(folder: Path) -> None:
     # Probability 1/2 everywhere: (3 * 16 + 16) / 4 over 3 * 16 + 16 + smooth.
     assert loss(torch.zeros(1, 2, 4, 4, 2), label).item() == pytest.approx(16 / 65)
     assert loss(torch.zeros(1, 2, 4, 4, 2).bfloat16(), label).dtype == torch.float32
+
+
+def test_a_tensor_that_a_loss_keeps_goes_where_the_logits_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    text = """import torch
+class Weighted(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor([1.0, 3.0]))
+    def forward(self, logits, label):
+        weight = self.weight.reshape(1, 2, 1, 1, 1)
+        return (weight * (logits - label) ** 2).mean()
+"""
+    (folder / "kept.py").write_text(text, encoding="utf-8")
+    loss = build_loss("kept.Weighted", LossConfig())
+    # The device meta, on every machine another one than the CPU, has no autocast to switch off.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    label = torch.zeros(1, 1, 4, 4, 2, device="meta")
+    assert loss(torch.zeros(1, 2, 4, 4, 2, device="meta"), label).device.type == "meta"
 
 
 def test_the_config_takes_both_spellings(folder: Path) -> None:
