@@ -106,7 +106,8 @@ def resolve_profiles(values: Mapping[str, Any], folder: Path, where: str) -> dic
     That is where patches are `auto`, and where the network starts from weights, whose terms it has.
 
     Raises:
-        MinivessError: as `read_profile`; MV-CONFIG-004 a profile that nothing would use.
+        MinivessError: as `read_profile`; MV-CONFIG-004 a profile that nothing would use, or of
+            another architecture.
     """
     automatic = is_automatic(values["patches"])
     models = {}
@@ -129,5 +130,18 @@ def resolve_profiles(values: Mapping[str, Any], folder: Path, where: str) -> dic
             profile = read_profile(named or keys["architecture"], folder)
         else:
             continue
+        _check_architecture(profile, keys["architecture"], f"{where}, models.{name}.profile")
         models[name]["profile"] = profile.model_dump(mode="json")
     return {**values, "models": models}
+
+
+def _check_architecture(profile: ModelProfile, architecture: str, where: str) -> None:
+    if profile.architecture != architecture:
+        raise MinivessError(
+            "MV-CONFIG-004",
+            what="a profile of another architecture than the network's",
+            where=where,
+            found=f"architecture {profile.architecture}",
+            expected=f"architecture {architecture}",
+            fix="name a profile of that architecture, or none: it has one of its own",
+        )

@@ -71,6 +71,15 @@ def test_without_a_name_the_terms_are_those_of_the_architecture() -> None:
     assert found["fm"].profile == read_profile("vesselfm")
 
 
+def test_a_profile_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    profile = own_profile(tmp_path, architecture="dynunet")
+    for named in ("dynunet", str(profile), read_profile("dynunet").model_dump(mode="json")):
+        network = {"architecture": "vesselfm", "weights": "a.pt", "profile": named}
+        with pytest.raises(MinivessError, match="architecture dynunet") as caught:
+            resolve_mapping({"name": "x", "models": {"fm": network}}, {}, "test")
+        assert caught.value.code == "MV-CONFIG-004"
+
+
 @pytest.mark.parametrize("missing", sorted(TERMS))
 def test_terms_are_never_left_out(missing: str) -> None:
     profile = read_profile("dynunet").model_dump(mode="json")
