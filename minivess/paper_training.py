@@ -31,16 +31,24 @@ def finished(results: Results) -> pl.DataFrame:
     return runs.filter(runs["status"] == "FINISHED")
 
 
+def _after_out_of_memory(results: Results) -> pl.Series:
+    """What the trainings took whose memory ran out."""
+    params = results.tables["params"]
+    return params.filter(params["name"] == "out_of_memory")["value"]
+
+
 def decided(results: Results, key: PatchKey) -> dict[str, list[tuple[int, ...]]]:
     """The values of a key of the section patches in the runs of each network, sorted.
 
-    Where the config has `auto`, they are what the runs took, which may differ between folds.
+    Where the config has `auto`, or memory ran out, they are what the runs took, which may differ
+    between folds.
 
     Raises:
         MinivessError: MV-STATE-002 no run of a network says what it took.
     """
     value = getattr(results.config.patches, key)
-    if value != "auto":
+    lowered = key == "batch_size" and not _after_out_of_memory(results).is_empty()
+    if value != "auto" and not lowered:
         plain = (value,) if isinstance(value, int) else tuple(value)
         return {name: [plain] for name in results.config.models}
     return {
@@ -65,6 +73,19 @@ def decided_text(results: Results, key: PatchKey, unit: str = "") -> str:
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} (`{name}`)" for name, text in texts.items())
+
+
+def smaller_batches_text(results: Results) -> str:
+    """A sentence on the trainings that began again because memory ran out; "" where none did."""
+    values = _after_out_of_memory(results)
+    if values.is_empty():
+        return ""
+    taken = [dict(pair.split("=") for pair in value.split()) for value in values.unique().sort()]
+    steps = " or ".join(f"{each['accumulate']} batches of {each['batch_size']}" for each in taken)
+    return (
+        f"Memory ran out in {len(values)} of {results.tables['runs'].height} trainings, begun "
+        f"again with as many patches per step: a step there took the mean gradient of {steps}."
+    )
 
 
 def mirrors_thin_volumes(results: Results) -> bool:

@@ -361,7 +361,8 @@ def test_methods_are_those_of_the_config(
         },
         params={
             "data_patch_size": ("128 128 16", "64 64 16"),
-            "data_batch_size": ("2", "2"),
+            "data_batch_size": ("2", "1"),
+            "out_of_memory": ("batch_size=2 accumulate=6", "batch_size=1 accumulate=12"),
             "data_pad_thin": ("false", "true"),
         },
         unfinished=1,
@@ -373,7 +374,8 @@ def test_methods_are_those_of_the_config(
     text, methods = methods_of(root, read_manuscript)
     told = (
         "patches of 64 × 64 × 16 or 128 × 128 × 16 voxels, ",
-        " per epoch in batches of 2; ",
+        " per epoch in batches of 1 or 2; ",
+        "the mean gradient of 12 batches of 1 or 6 batches of 2.",
         "A rule chose the patch size and batch size of each network and fold",
         "Volumes thinner than a patch were mirrored up to it.",
         "at most 40 epochs of stochastic gradient descent with Nesterov momentum",

@@ -46,6 +46,29 @@ def test_what_was_decided(root: Path, values: dict[str, list[str]], text: str) -
     assert paper_training.decided_text(results, "batch_size") == "2"
 
 
+def test_batches_made_smaller_when_memory_ran_out_are_told(root: Path) -> None:
+    results = results_with(root, PatchKeys(batch_size=4), {"a": ["32 32 8", "32 32 8"]})
+    assert paper_training.decided_text(results, "batch_size") == "4"
+    assert paper_training.smaller_batches_text(results) == ""
+    params = results.tables["params"]
+    # The second fold, two batches of two of which did not fit.
+    own = [("data_batch_size", "4"), ("data_batch_size", "1")]
+    own.append(("out_of_memory", "batch_size=1 accumulate=4"))
+    rows = [
+        {**params.row(0, named=True), "fold": min(fold, 1), "name": name, "value": value}
+        for fold, (name, value) in enumerate(own)
+    ]
+    params = pl.concat([params, pl.DataFrame(rows, schema=params.schema)])
+    lowered = replace(results, tables={**results.tables, "params": params})
+    assert paper_training.decided_text(lowered, "batch_size") == "1 or 4"
+    runs = results.tables["runs"].height
+    assert paper_training.smaller_batches_text(lowered) == (
+        f"Memory ran out in 1 of {runs} trainings, begun again with as many patches per step: a "
+        "step there took the mean gradient of 4 batches of 1."
+    )
+    assert paper_training.decided_text(lowered, "patch_size") == "64 × 64 × 16"
+
+
 def test_what_the_config_says_needs_no_run(root: Path) -> None:
     results = results_with(root, PatchKeys(pad_thin=True), {"a": []})
     assert paper_training.decided_text(results, "patch_size") == "64 × 64 × 16"
