@@ -16,6 +16,7 @@ from minivess.types import RunKey
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
+    from minivess.inference.device import Decision
     from minivess.tracking.mlflow_log import OpenRun
     from minivess.training.distributed import Team
     from minivess.training.run import PlannedRun
@@ -68,17 +69,13 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
     from minivess.training.run import plan_run
     from minivess.training.trainer import fit
 
-    folds, lowered = read_folds(paths.folds(root)), None
+    folds = read_folds(paths.folds(root))
+    decided: tuple[Decision, ...] = ()
     while True:
-        plan = plan_run(experiment, key, folds, root, team)
+        plan = plan_run(experiment, key, folds, root, team).with_decisions(decided)
         try:
             if team.leads:
-                _train_planned(
-                    experiment,
-                    plan if lowered is None else plan.with_decision(lowered),
-                    root,
-                    progress,
-                )
+                _train_planned(experiment, plan, root, progress)
             else:
                 fit(plan.task, paths.training_state(root, plan.state_key), lambda row: None)
             return
@@ -86,6 +83,8 @@ def _train_here(experiment: Experiment, root: Path, key: RunKey, team: Team, pro
             if not is_out_of_memory(error):
                 raise
             experiment, lowered = smaller_batches(experiment, plan.task.patches, error)
+            # Its patches are no longer `auto`: why they are what they are is told by the first try.
+            decided = (*(d for d in plan.decisions if d.name.startswith("data_")), lowered)
         release()
         say(f"{lowered.reason}; the training begins again")
 

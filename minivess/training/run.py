@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -57,12 +57,12 @@ class PlannedRun:
     decisions: tuple[Decision, ...]
     warm_start: WarmStart | None = None
 
-    def with_decision(self, decision: Decision) -> PlannedRun:
-        """The same run, with one more decision in its record and parameters."""
+    def with_decisions(self, more: Iterable[Decision]) -> PlannedRun:
+        """The same run, with more decisions in its record, and in its parameters by a new name."""
+        decisions = tuple(more)
+        named = {decision.name: decision.value for decision in decisions}
         return replace(
-            self,
-            params={**self.params, decision.name: decision.value},
-            decisions=(*self.decisions, decision),
+            self, params={**named, **self.params}, decisions=(*self.decisions, *decisions)
         )
 
     @property

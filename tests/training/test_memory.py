@@ -122,6 +122,38 @@ def test_smaller_batches_give_the_bytes_of_that_configuration_and_are_recorded(
     assert memory_notes(folder) == []
 
 
+def test_what_auto_decided_stays_in_the_record(
+    folder: Path,
+    make_experiment: Callable[..., Experiment],
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[str],
+) -> None:
+    profile = {
+        "architecture": "dynunet",
+        "budget_mb": 4000,
+        "largest_patch": (16, 16, 8),
+        "batch_size": 4,
+        "bytes_per_voxel": 1740,
+    }
+    auto = {"patches": {"patch_size": "auto", "batch_size": "auto"}, "training": {"epochs": 1}}
+    at_most(monkeypatch, 1)
+    record, _ = trained(
+        folder, make_experiment(**{**FAST, **auto}, models={"dynunet": {"profile": profile}})
+    )
+    facts = json.loads(paths.run_provenance(folder, RUN).read_text(encoding="utf-8"))
+    for decisions in (record["decisions"], facts["decisions"]):
+        names = [one["name"] for one in decisions if not one["name"].startswith(("arch_", "sys_"))]
+        assert names == ["data_patch_size", "data_batch_size", "out_of_memory"]
+        patch, batch, lowered = decisions[-3:]
+        assert "smallest volume 24 24 8" in patch["reason"]
+        assert batch["value"] == "4"
+        assert "the profile's budget" in batch["reason"]
+        assert lowered["value"] == "batch_size=1 accumulate=4"
+    taken = [record["params"][name] for name in ("data_patch_size", "data_batch_size")]
+    assert taken == ["16 16 8", 1]
+    assert "data_batch_size" not in facts["params"]
+
+
 def test_the_profile_strict_says_which_keys_to_set(
     folder: Path, make_experiment: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
