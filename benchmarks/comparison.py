@@ -236,20 +236,28 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
     """Return the outcome as a section of the page."""
     patch, filters = (" x ".join(map(str, values)) for values in (given.patch, given.filters))
     mirroring = "with mirroring of its own" if given.mirroring else "without mirroring"
-    precision = "bfloat16" if given.profile == "fast" else "float32"
     what = (
         f"Each of {given.folds} folds: {given.epochs * given.steps} optimiser steps with "
         f"{given.batch} patches of {patch} voxels, a U-Net with {filters.replace(' x ', ', ')} "
         f"filters, windows that overlap by half. This project {RECIPES[given.recipe]} "
-        f"({precision}), once with its default loss and once with nnU-Net's kind of loss; nnU-Net "
-        f"with its own trainer, loss, deep supervision, augmentation and resampling (float32), "
-        f"predicting {mirroring}. {_selection(given)}"
+        f"({_precision(place)}), once with its default loss and once with nnU-Net's kind of loss; "
+        f"nnU-Net with its own trainer, loss, deep supervision, augmentation and resampling "
+        f"(float32), predicting {mirroring}. {_selection(given)}"
     )
     command = " ".join(["just bench comparison", *_special(given)])
     title = f"## Comparison with nnU-Net on {given.name}: `{command}`"
     lines = [title, "", what, "", _limits(place), "", *_differences(cases), ""]
     lines += [*_by_case(cases), ""]
     return "\n".join([*lines, f"Machine: {page.machine(PACKAGES)}."])
+
+
+def _precision(place: Place) -> str:
+    """Return what this project's side was trained in, which the profile fast asks the device."""
+    from minivess.steps.runs import experiment_runs
+
+    files = [paths.run_provenance(place.results, run) for run in experiment_runs(place.results)]
+    facts = [output.read_json(file, "params")["params"] for file in files]
+    return " and ".join(sorted({fact["sys_precision"] for fact in facts}))
 
 
 def _special(given: argparse.Namespace) -> list[str]:

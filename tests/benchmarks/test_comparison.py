@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from minivess import paths
+from minivess import output, paths
 from minivess.config.load import resolve
 from minivess.data.folds import Fold, Folds, write_folds
 from minivess.metrics import METRICS
@@ -104,6 +104,31 @@ def test_a_recipe_changes_this_projects_side_alone(
     places = [comparison.Place("comparison_x", name) for name in names]
     assert len({place.folder for place in places}) == 1, "nnU-Net's masks are those of all"
     assert len({place.results for place in places}) == 3
+
+
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [
+        (["bfloat16", "bfloat16"], "bfloat16"),
+        (["float32", "float32"], "float32"),
+        (["float32", "bfloat16"], "bfloat16 and float32"),
+    ],
+)
+def test_the_precision_is_that_of_the_runs(
+    comparison: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    trained: list[str],
+    said: str,
+) -> None:
+    place = comparison.Place("comparison_x")
+    runs = [RunKey("dynunet", loss, 0, 0) for loss in comparison.LOSSES]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minivess.steps.runs.experiment_runs", lambda root: runs)
+    for run, precision in zip(runs, trained, strict=True):
+        facts = {"params": {"sys_precision": precision}}
+        output.write_json(facts, paths.run_provenance(place.results, run))
+    assert comparison._precision(place) == said
 
 
 @pytest.mark.parametrize(
