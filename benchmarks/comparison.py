@@ -237,7 +237,7 @@ def section(given: argparse.Namespace, place: Place, cases: pl.DataFrame) -> str
     patch, filters = (" x ".join(map(str, values)) for values in (given.patch, given.filters))
     mirroring = "with mirroring of its own" if given.mirroring else "without mirroring"
     what = (
-        f"Each of {given.folds} folds: {given.epochs * given.steps} optimiser steps with "
+        f"Each of {len(splits(place))} folds: {given.epochs * given.steps} optimiser steps with "
         f"{given.batch} patches of {patch} voxels, a U-Net with {filters.replace(' x ', ', ')} "
         f"filters, windows that overlap by half. This project {RECIPES[given.recipe]} "
         f"({_precision(place)}), once with its default loss and once with nnU-Net's kind of loss; "
@@ -408,7 +408,7 @@ def predict_theirs(given: argparse.Namespace, place: Place, arguments: list[str]
         file.unlink(missing_ok=True)
         child(Path(__file__), "prepare", place.folder, arguments)
         done = {"volumes": wanted["volumes"]}
-    for fold in range(given.folds):
+    for fold in range(len(splits(place))):  # of a folds file as many as it has
         if done.get(str(fold)) != wanted[str(fold)]:
             print(f"nnU-Net trains and predicts fold {fold}", flush=True)
             child(Path(__file__), "nnunet", place.folder, [*arguments, "--fold", str(fold)])

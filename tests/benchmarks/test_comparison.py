@@ -87,6 +87,27 @@ def test_another_budget_or_other_folds_make_new_masks(
     assert len(set(others)) == len(others)
 
 
+def test_a_folds_file_says_how_many_folds_there_are(
+    comparison: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = comparison.Place("comparison_x")
+    folds = tuple(Fold(("a",), (), (case,)) for case in "bcd")
+    write_folds(Folds(folds, (), "v"), paths.folds(place.results))
+    done: list[tuple[str, ...]] = []
+    monkeypatch.setattr(comparison, "topology", lambda given, place, number: {})
+    monkeypatch.setattr(comparison, "child", lambda *parts: done.append((parts[1], *parts[3])))
+    given = comparison.parsed(["folds.folds_file=ours.json"])
+    comparison.predict_theirs(given, place, [])
+    assert done == [("prepare",), *(("nnunet", "--fold", number) for number in "012")]
+    for name in ("_limits", "_precision"):
+        monkeypatch.setattr(comparison, name, lambda place: "")
+    for name in ("_differences", "_by_case"):
+        monkeypatch.setattr(comparison, name, lambda cases: [])
+    monkeypatch.setattr(comparison.page, "machine", lambda packages: "")
+    assert "Each of 3 folds: " in comparison.section(given, place, pl.DataFrame())
+
+
 def test_a_recipe_changes_this_projects_side_alone(
     comparison: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
