@@ -102,21 +102,25 @@ def train_ours(given: argparse.Namespace, place: Place) -> None:
 
 
 def _check_keys(file: Path, keys: list[str]) -> None:
-    """Keys choose the data; what both sides must have in common has options."""
+    """Keys choose the data; what both sides must have in common has options.
+
+    What nnU-Net does in its own way, this project does with its defaults, as the page says.
+    """
     from minivess.config.load import resolve
     from minivess.flows.snakemake import request_without_lock
 
     asked = request_without_lock(str(file), keys, "1")
     own, theirs = resolve(str(file), asked.overrides), resolve(str(file))
     same = ("patches", "models", "losses", "seeds", "training", "compute")
+    same += ("augment", "loss", "preprocess", "inference")
     other = [name for name in same if getattr(own, name) != getattr(theirs, name)]
     keys = ("n_folds", "selection_fraction")
     other += [f"folds.{k}" for k in keys if getattr(own.folds, k) != getattr(theirs.folds, k)]
     if other or asked.targets:
         raise SystemExit(
-            f"{', '.join(other) or asked.targets}: both sides have to have the same; "
-            "--patch, --batch, --steps, --epochs, --filters, --folds, --profile set it for both, "
-            "--selection what chooses this project's weights"
+            f"{', '.join(other) or asked.targets}: both sides have to have the same, keys choose "
+            "the volumes alone; --patch, --batch, --steps, --epochs, --filters, --folds, --profile "
+            "are for both, --selection and --recipe for this project's side"
         )
 
 

@@ -55,10 +55,24 @@ def test_keys_that_only_one_side_would_get_are_refused(
     file = tmp_path / "comparison_phantom.yaml"
     file.write_text(yaml.safe_dump(comparison.config(comparison.parsed([]))), encoding="utf-8")
     comparison._check_keys(file, ["phantom.n_cases=4", "folds.folds_seed=1"])
-    only_ours = ("epochs=7", "seeds=[0,1]", "models.dynunet.filters=[4,8,8]")
-    for key in (*only_ours, "folds.n_folds=3", "folds.selection_fraction=0"):
-        with pytest.raises(SystemExit, match="both sides"):
+    only_ours = {
+        "training": "epochs=7",
+        "seeds": "seeds=[0,1]",
+        "models": "models.dynunet.filters=[4,8,8]",
+        "folds.n_folds": "folds.n_folds=3",
+        "folds.selection_fraction": "folds.selection_fraction=0",
+        "inference": "inference.overlap=0",
+        "augment": "augment.noise_probability=1",
+        "loss": "loss.smooth=2",
+        "preprocess": "preprocess.clip_percentiles=[1,99]",
+    }
+    for name, key in only_ours.items():
+        with pytest.raises(SystemExit, match=f"^{name}: both sides"):
             comparison._check_keys(file, [key])
+    with pytest.raises(SystemExit, match=r"^augment: both sides"):
+        comparison._check_keys(file, ["presets.augment=none"])
+    file.write_text(yaml.safe_dump(comparison.config(comparison.parsed(["--recipe", "sgd"]))))
+    comparison._check_keys(file, [])
 
 
 def test_another_budget_or_other_folds_make_new_masks(
