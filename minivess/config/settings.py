@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class Settings:
 
 
 KEYS = tuple(one.name for one in fields(Settings) if one.name != "environment")
+TEXTS = tuple(one.name for one in fields(Settings) if one.name in KEYS and one.type == "str")
 
 
 def load_settings(environment: str | None = None) -> Settings:
@@ -87,9 +89,8 @@ def load_settings(environment: str | None = None) -> Settings:
     files = _files()
     for path in files:
         _check_file(path)
-    for variable in os.environ:
-        if variable.startswith(f"{PREFIX}_"):
-            _check_key(variable.removeprefix(f"{PREFIX}_").lower(), f"variable {variable}")
+    for key in _variables():
+        _check_key(key, f"variable {PREFIX}_{key.upper()}")
     values = _values(name, files)
     for key, variable in OF_TOOLS.items():
         values[key] = os.environ.get(variable, "").strip() or values[key]
@@ -187,6 +188,10 @@ def _values(environment: str, files: list[Path]) -> dict[str, Any]:
         envvar_prefix=PREFIX,
         load_dotenv=False,
     )
+    for variable, text in _variables().items():
+        # Dynaconf reads a variable as TOML: a token of digits would be a number.
+        if variable in TEXTS and not isinstance(settings.get(variable), str):
+            settings.set(variable, text)
     settings.validators.register(*_validators())
     try:
         settings.validators.validate_all()
@@ -195,10 +200,26 @@ def _values(environment: str, files: list[Path]) -> dict[str, Any]:
             "MV-CONFIG-002",
             what=f"{len(error.details)} setting(s) missing, of the wrong type or out of bounds",
             where=f"environment {environment}: " + _origins(settings, error, files),
-            found="; ".join(str(text) for _, text in error.details),
+            found="; ".join(_without_secret(one.names, text) for one, text in error.details),
             fix="docs/reference/settings.md lists every setting with its type and bounds",
-        ) from error
+        ) from None  # Dynaconf's own text would show a secret
     return {key: settings[key] for key in KEYS}
+
+
+def _variables() -> dict[str, str]:
+    """Texts of the variables that override settings, by setting."""
+    start = f"{PREFIX}_"
+    return {
+        variable.removeprefix(start).lower(): text
+        for variable, text in os.environ.items()
+        if variable.startswith(start)
+    }
+
+
+def _without_secret(names: Iterable[str], text: object) -> str:
+    if "token" in names:
+        return 'token is not a text: write it in quotes, token = "..." (its value is not shown)'
+    return str(text)
 
 
 def _origins(settings: Dynaconf, error: Any, files: list[Path]) -> str:

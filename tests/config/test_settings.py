@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,6 @@ def test_an_unknown_key_is_an_error_with_the_nearest_one(
         ("max_queue", "-1"),
         ("threads", "true"),
         ("threads", "1.5"),
-        ("mlflow_uri", "5"),
         ("flow_retry_delay_s", '"soon"'),
     ],
 )
@@ -131,6 +131,27 @@ def test_a_wrong_value_is_named_with_where_it_stands(
     (folder / "settings.toml").unlink()
     monkeypatch.setenv(f"MINIVESS_DEPLOY_{key.upper()}", value)
     assert f"variable MINIVESS_DEPLOY_{key.upper()}" in refused("MV-CONFIG-002")
+
+
+@pytest.mark.parametrize("text", ["20260717", "1e5", "007", "true", "[1]", "2026-07-17", '"12"'])
+def test_a_text_from_a_variable_stays_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("token", "mlflow_uri"):
+        monkeypatch.setenv(f"MINIVESS_DEPLOY_{key.upper()}", text)
+        assert getattr(load_settings(), key) == text.strip('"')
+
+
+def test_a_number_for_a_text_in_a_file_is_an_error_that_shows_no_secret(folder: Path) -> None:
+    (folder / "settings.toml").write_text("[local]\nmlflow_uri = 5\n")
+    assert "mlflow_uri" in refused("MV-CONFIG-002")
+    (folder / "settings.toml").unlink()
+    (folder / ".secrets.toml").write_text("[local]\ntoken = 20260717\nthreads = 0\n")
+    with pytest.raises(MinivessError) as caught:
+        load_settings()
+    text = "".join(traceback.format_exception(caught.value))
+    assert "20260717" not in text
+    assert 'token = "..."' in text
+    assert "threads" in text
+    assert str(folder / ".secrets.toml") in text
 
 
 def test_all_wrong_values_are_told_at_once(folder: Path) -> None:
