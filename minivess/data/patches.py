@@ -42,7 +42,7 @@ def check_patch_size(
     smallest = np.min(shapes, axis=0)
     largest = [int(low) // step * step for low, step in zip(smallest, divisor, strict=True)]
     if not all(largest):
-        raise _network_too_deep(divisor, cases, largest.index(0))
+        raise _network_too_deep(size, divisor, cases, largest.index(0))
     fitting = [
         min(limit, max(step, _nearest_multiple(length, step)))
         for length, step, limit in zip(size, divisor, largest, strict=True)
@@ -90,17 +90,21 @@ def _nearest_multiple(length: int, step: int) -> int:
     return (length + step // 2) // step * step
 
 
-def _network_too_deep(divisor: Shape, cases: Sequence[PreparedCase], axis: int) -> MinivessError:
+def _network_too_deep(
+    size: Shape, divisor: Shape, cases: Sequence[PreparedCase], axis: int
+) -> MinivessError:
+    needed = [max(step, _nearest_multiple(n, step)) for n, step in zip(size, divisor, strict=True)]
     case = min(cases, key=lambda case: case.shape[axis])
     return MinivessError(
         "MV-PATCH-002",
         what="the network has too many levels for the smallest volume: no patch fits both",
-        where=f"config models, filters, axis {'xyz'[axis]}, case {case.case}",
+        where=f"config models, axis {'xyz'[axis]}, case {case.case}",
         found=f"a network that needs multiples of {divisor[axis]} voxels, "
         f"a volume of {case.shape[axis]}",
         expected=f"at most {case.shape[axis]}",
-        fix="take entries from the end of the model's filters, or leave the case out with "
-        "data.exclude, or mirror thin volumes with patches.pad_thin=true",
+        fix=f"mirror thin volumes: patches.pad_thin: true and patches.patch_size: {needed}, or "
+        "auto, which does it by itself; or use a network of fewer levels (filters or blocks_down, "
+        "where it has them), or leave the case out with data.exclude",
     )
 
 

@@ -164,7 +164,12 @@ def test_a_network_too_deep_for_a_volume_is_named() -> None:
             check_patch_size(size, (8, 8, 8), cases)
         assert caught.value.code == "MV-PATCH-002"
         assert "mv39" in caught.value.where
-        assert "filters" in caught.value.fix
+        fix = caught.value.fix
+        assert "filters or blocks_down, where it has them" in fix
+        assert fix.startswith("mirror thin volumes: patches.pad_thin: true and ")
+        needed = (32, 32, 8)
+        assert f"patches.patch_size: {list(needed)}" in fix
+        check_patch_size(needed, (8, 8, 8), cases, pad_thin=True)
 
 
 @settings(deadline=None, max_examples=200)
@@ -174,11 +179,11 @@ def test_following_the_advice_works(size: Shape, divisor: Shape, volume: Shape) 
     try:
         check_patch_size(size, divisor, cases)
     except MinivessError as error:
-        if "patch_size" not in error.fix:
-            assert any(step > length for step, length in zip(divisor, volume, strict=True))
-            return
+        pad_thin = "pad_thin: true" in error.fix
+        assert pad_thin == any(step > length for step, length in zip(divisor, volume, strict=True))
         numbers = error.fix.split("[")[1].split("]")[0].split(", ")
-        check_patch_size(cast("Shape", tuple(int(number) for number in numbers)), divisor, cases)
+        advised = cast("Shape", tuple(int(number) for number in numbers))
+        check_patch_size(advised, divisor, cases, pad_thin)
     else:
         assert np.all(np.array(size) <= volume)
         assert not np.any(np.array(size) % divisor)
