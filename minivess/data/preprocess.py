@@ -55,21 +55,29 @@ class PreparedCase:
         return self.geometry.shape
 
 
-def normalise(image: Array, config: PreprocessConfig) -> tuple[Float32Array, Normalisation]:
+def normalise(
+    image: Array, config: PreprocessConfig, where: str = "the volume"
+) -> tuple[Float32Array, Normalisation]:
     """Normalised image and the numbers that did it.
 
     Args:
         image: (x, y, z), any real dtype.
         config: kind of normalisation and the percentiles to clip at.
+        where: case and file, for the error.
 
     A constant image becomes all zeros, unless the normalisation is none. The statistics are those
     of the clipped volume.
+
+    Raises:
+        MinivessError: MV-DATA-014 an image of several intensities that clipping makes one.
 
     >>> image, how = normalise(np.arange(8.0).reshape(2, 2, 2), PreprocessConfig())
     >>> abs(float(image.mean())) < 1e-6
     True
     """
     low, high = (float(value) for value in np.percentile(image, config.clip_percentiles))
+    if low == high and image.min() < image.max():
+        raise _clipped_away(image, config, where)
     clipped = np.clip(image.astype(np.float32), low, high)
     shift, scale = 0.0, 1.0
     if config.normalisation == "zscore":
@@ -81,6 +89,22 @@ def normalise(image: Array, config: PreprocessConfig) -> tuple[Float32Array, Nor
     clipped -= np.float32(how.shift)
     clipped /= np.float32(how.scale)
     return clipped, how
+
+
+def _clipped_away(image: Array, config: PreprocessConfig, where: str) -> MinivessError:
+    """The error for a volume so sparse that nothing but its background is left."""
+    first, last = config.clip_percentiles
+    value = np.percentile(image, first)
+    return MinivessError(
+        "MV-DATA-014",
+        what="clipping leaves one intensity of the image",
+        where=where,
+        found=f"intensities from {image.min():g} to {image.max():g}, of which the percentiles "
+        f"{first:g} and {last:g} are both {value:g}",
+        expected="more than one intensity, or nothing could be learned from the volume",
+        fix="set preprocess.clip_percentiles wider, for example [0, 100], or leave the case out "
+        "with data.exclude",
+    )
 
 
 def preprocess_case(
@@ -95,9 +119,10 @@ def preprocess_case(
         folder: where the files go; plain .npy, so that patches are read by memory map.
 
     Raises:
-        MinivessError: MV-DATA-... from reading, MV-SYSTEM-... from writing.
+        MinivessError: MV-DATA-... from reading and normalising, MV-SYSTEM-... from writing.
     """
-    image, how = normalise(read_image(row), config)
+    where = f"case {row['case']}, file {row['image']}"
+    image, how = normalise(read_image(row), config, where)
     label = read_label(row, data.vessel_labels)
     _forget_other_skeleton(label, folder)
     for name, array in (

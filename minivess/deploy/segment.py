@@ -123,7 +123,7 @@ def segment(
             the segmentation.
 
     Raises:
-        MinivessError: MV-DATA-006 NaN or infinite voxels.
+        MinivessError: MV-DATA-006 NaN or infinite voxels, -014 one intensity after clipping.
     """
     _check_finite(volume)
     image, _ = normalise(volume.array, bundle.preprocess)

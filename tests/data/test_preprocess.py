@@ -96,6 +96,19 @@ def test_the_input_is_left_alone(image: Array) -> None:
     np.testing.assert_array_equal(floating, image)
 
 
+@pytest.mark.parametrize("normalisation", ["zscore", "minmax", "none"])
+def test_a_volume_that_clipping_makes_constant_is_an_error(normalisation: str) -> None:
+    sparse = np.zeros((10, 10, 10), dtype=np.uint16)
+    sparse[0, 0, :3] = 4000
+    with pytest.raises(MinivessError) as caught:
+        normalise(sparse, kind(normalisation), "case a")
+    assert (caught.value.code, caught.value.where) == ("MV-DATA-014", "case a")
+    assert "from 0 to 4000" in caught.value.found
+    assert "preprocess.clip_percentiles" in caught.value.fix
+    found, _ = normalise(sparse, kind(normalisation, (0.0, 100.0)))
+    assert len(np.unique(found)) == 2
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(["zscore", "minmax"]),
