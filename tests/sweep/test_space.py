@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ def test_every_key_is_on_the_page() -> None:
     for kind in (SweepConfig, Range, Choices):
         for key in kind.model_fields:
             assert f"`{key}`" in text, key
+
+
+def test_the_page_shows_the_file() -> None:
+    page = (PROJECT / "docs/how-to/sweep.md").read_text(encoding="utf-8")
+    _, text = (PROJECT / "configs/sweep/demo.yaml").read_text(encoding="utf-8").split("\n", 1)
+    assert indent(text, "    ") in page
 
 
 def test_a_trial_is_the_experiment_with_overrides_and_values(make: Make) -> None:
