@@ -125,7 +125,8 @@ def _pairing(images: dict[str, str], labels: dict[str, str], suffixes: Iterable[
 def minivess_cases(path: Path, root: Path, data: DataConfig) -> Listing:
     """Cases of the official MiniVess data set, a folder or a ZIP; partial sets too.
 
-    Its headers hold micrometres and name no unit, hence spacing_unit um unless configured.
+    Its headers hold micrometres and name no unit. Where data.spacing_unit is header, one that names
+    a unit in which the voxels are plausible counts as it is.
 
     Source: Poon et al. 2023, doi 10.1038/s41597-023-02048-8.
 
@@ -147,9 +148,8 @@ def minivess_cases(path: Path, root: Path, data: DataConfig) -> Listing:
     pairs = found[0].pairs if found else {}
     alone = found[0].alone if found else []
     _check_pairs(path, list(pairs), alone, data, _LAYOUT_TEXT)
-    unit = "um" if data.spacing_unit == "header" else data.spacing_unit
     cases = [
-        SourceCase(case, folder / image, folder / label, case, None, unit)
+        SourceCase(case, folder / image, folder / label, case, layout_unit="um")
         for case, (image, label) in pairs.items()
     ]
     return cases, alone
@@ -235,8 +235,14 @@ def nnunet_cases(path: Path, root: Path, data: DataConfig) -> Listing:
             files without partner that data.exclude does not name.
     """
     ending = _file_ending(path)
-    images = {p.name[: -len(ending)]: p for p in (path / "imagesTr").glob(f"*{ending}")}
-    labels = {p.name[: -len(ending)]: p for p in (path / "labelsTr").glob(f"*{ending}")}
+    images, labels = (
+        {
+            file.name[: -len(ending)]: file
+            for file in (path / folder).glob(f"*{ending}")
+            if not _is_system_file(file.name)
+        }
+        for folder in ("imagesTr", "labelsTr")
+    )
     single = {name[:-5]: file for name, file in images.items() if name.endswith("_0000")}
     others = sorted(set(images) - {f"{name}_0000" for name in single})
     if others:
@@ -252,8 +258,4 @@ def nnunet_cases(path: Path, root: Path, data: DataConfig) -> Listing:
     alone = sorted(single.keys() ^ labels.keys())
     layout = f"imagesTr/<case>_0000{ending} and labelsTr/<case>{ending}"
     _check_pairs(path, pairs, alone, data, layout)
-    cases = [
-        SourceCase(case, single[case], labels[case], case, None, data.spacing_unit)
-        for case in pairs
-    ]
-    return cases, alone
+    return [SourceCase(case, single[case], labels[case], case) for case in pairs], alone

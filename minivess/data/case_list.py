@@ -43,7 +43,7 @@ class _Problems:
             self.fixes.append(fix)
 
 
-def read_case_list(path: Path, spacing_unit: SpacingUnit) -> list[SourceCase]:
+def read_case_list(path: Path) -> list[SourceCase]:
     """The cases of a CSV with the columns case, image, label and, if wanted, group,
     spacing_x_um, spacing_y_um, spacing_z_um, spacing_unit, origin.
 
@@ -52,7 +52,6 @@ def read_case_list(path: Path, spacing_unit: SpacingUnit) -> list[SourceCase]:
 
     Args:
         path: the CSV, UTF-8 with or without byte order mark.
-        spacing_unit: unit for rows that name none.
 
     Raises:
         MinivessError: MV-DATA-011 duplicate case names and nothing else, MV-DATA-013 otherwise.
@@ -73,7 +72,7 @@ def read_case_list(path: Path, spacing_unit: SpacingUnit) -> list[SourceCase]:
             )
             continue
         row = {name: text.strip() for name, text in zip(header, fields, strict=False)}
-        case = _case(row, number, path, spacing_unit, delimiter, problems)
+        case = _case(row, number, path, delimiter, problems)
         if case is not None and case.case in first_line:
             problems.duplicates.append(
                 f"line {number}: case {case.case} is also on line {first_line[case.case]}"
@@ -136,7 +135,6 @@ def _case(
     row: dict[str, str],
     number: int,
     path: Path,
-    spacing_unit: SpacingUnit,
     delimiter: str,
     problems: _Problems,
 ) -> SourceCase | None:
@@ -149,11 +147,12 @@ def _case(
     for name in ("case", "group"):
         if row.get(name) and not CASE_NAME.fullmatch(row[name]):
             problems.add(f"line {number}: {name} {row[name]!r}", f"use {CASE_NAME_RULE}")
-    unit = _UNITS.get(row.get("spacing_unit") or spacing_unit)
-    if unit is None:
-        problems.add(f"line {number}: spacing_unit {row['spacing_unit']!r}", "use um, mm or header")
+    written = row.get("spacing_unit") or ""
+    unit = _UNITS.get(written)
+    if written and unit is None:
+        problems.add(f"line {number}: spacing_unit {written!r}", "use um, mm or header")
     spacing = _spacing(row, number, delimiter, problems)
-    if len(problems.others) > before or unit is None:
+    if len(problems.others) > before:
         return None
     folder = path.parent
     group = row.get("group") or case

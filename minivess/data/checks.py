@@ -195,6 +195,7 @@ ROW_CHECKS: dict[str, tuple[Severity, Callable[[Row, Experiment], Iterator[Findi
     "unit": ("error", checks_geometry.unit),
     "image as label": ("error", _image_as_label),
     "vessel fraction": ("warning", _vessel_fraction),
+    "unit of the layout": ("warning", checks_geometry.layout_unit),
     "declared spacing": ("warning", checks_geometry.declared),
     "spacing against header": ("warning", checks_geometry.contradiction),
     "published checksum": ("warning", _published),

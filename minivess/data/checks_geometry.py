@@ -10,7 +10,7 @@ import numpy as np
 from minivess.data.geometry import Geometry, corner_shift_voxels
 from minivess.data.manifest import Row
 from minivess.data.problem import Finding, listed
-from minivess.data.spacing import PLAUSIBLE_UM, header_spacing
+from minivess.data.spacing import PLAUSIBLE_UM, header_spacing, is_plausible
 from minivess.data.volume import UM_PER_UNIT
 
 if TYPE_CHECKING:
@@ -100,19 +100,47 @@ def spacing(row: Row, experiment: Experiment) -> Iterator[Finding]:
 
 
 def unit(row: Row, experiment: Experiment) -> Iterator[Finding]:
-    """MV-DATA-010: the header's unit makes voxels of implausible size."""
+    """MV-DATA-010: the unit of the header, or of its layout, makes voxels of implausible size."""
     sizes, (low, high) = row["spacing_um"], PLAUSIBLE_UM
-    if sizes is None or row["spacing_source"] != "header" or row["spacing_unit"] != "header":
+    by_layout = _of_layout(row, experiment)
+    declared = row["spacing_unit"] != "header" and not by_layout
+    if sizes is None or row["spacing_source"] != "header" or declared:
         return
-    if not all(low <= value <= high for value in sizes):
+    if not is_plausible(sizes):
         lengths = listed(np.array(sizes) / row["unit_um"])
+        named = f" {row['header_unit']}" if row["header_unit"] else ""
+        named += ", taken for micrometres" if by_layout else ""
         yield Finding(
             "MV-DATA-010",
-            f"the header says {lengths} {row['header_unit']}: voxels of {listed(sizes)} um",
+            f"the header says {lengths}{named}: voxels of {listed(sizes)} um",
             f"voxels of {low:g} to {high:g} um, as in microscopy",
             f"set data.spacing_unit: um if {lengths} are micrometres, data.spacing_unit: mm if "
             "they are truly millimetres",
         )
+
+
+def layout_unit(row: Row, experiment: Experiment) -> Iterator[Finding]:
+    """MV-DATA-010: micrometres by the layout, against the unit that the header names."""
+    sizes, named = row["spacing_um"], row["header_unit"]
+    if sizes is None or row["spacing_source"] != "header" or not _of_layout(row, experiment):
+        return
+    if named not in (None, row["spacing_unit"]) and is_plausible(sizes):
+        low, high = PLAUSIBLE_UM
+        yield Finding(
+            "MV-DATA-010",
+            f"the header says {listed(sizes)} {named}, which are taken for micrometres",
+            f"voxels of {low:g} to {high:g} um, as in microscopy",
+            f"correct the headers, or set data.spacing_unit: um to say so, {named} if they are "
+            "right",
+            what="the header's unit makes no plausible voxels, that of the data set's layout does",
+        )
+
+
+def _of_layout(row: Row, experiment: Experiment) -> bool:
+    """Whether the unit is that of the MiniVess layout, where nobody has declared one."""
+    data = experiment.data
+    by_layout: bool = row["spacing_unit"] == "um"
+    return data.source == "minivess" and data.spacing_unit == "header" and by_layout
 
 
 def declared(row: Row, experiment: Experiment) -> Iterator[Finding]:
@@ -120,7 +148,7 @@ def declared(row: Row, experiment: Experiment) -> Iterator[Finding]:
     sizes, (low, high) = row["spacing_um"], PLAUSIBLE_UM
     if sizes is None or row["spacing_source"] == "header":
         return
-    if not all(low <= value <= high for value in sizes):
+    if not is_plausible(sizes):
         yield Finding(
             "MV-DATA-010",
             f"declared: voxels of {listed(sizes)} um",

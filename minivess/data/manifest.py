@@ -13,7 +13,7 @@ import polars as pl
 from minivess import output
 from minivess.data.geometry import Geometry
 from minivess.data.locked import locked_label
-from minivess.data.spacing import declared_unit, resolve_spacing
+from minivess.data.spacing import resolve_spacing, unit_that_counts
 from minivess.data.volume import data_files, read_volume
 from minivess.errors import MinivessError
 
@@ -49,7 +49,7 @@ MANIFEST: dict[str, tuple[pl.DataType, str]] = {
     "label_dtype": (pl.String(), "stored type of the label"),
     "spacing_um": (_FLOATS, "spacing along (x, y, z) in um; null where nothing declares it"),
     "spacing_source": (pl.String(), "header, csv or config"),
-    "spacing_unit": (pl.String(), "unit declared for the header: um, mm, or header for its own"),
+    "spacing_unit": (pl.String(), "unit that counts for the header: um, mm, or header for its own"),
     "header_unit": (pl.String(), "unit that the header names: um, mm or null"),
     "header_affine": (_FLOATS, "affine in the file, 16 numbers by rows; null without calibration"),
     "affine": (_FLOATS, "affine that counts, 16 numbers by rows"),
@@ -126,7 +126,7 @@ def read_manifest(path: Path) -> pl.DataFrame:
 def _row(case: SourceCase, data: DataConfig) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(MANIFEST)
     row |= {"case": case.case, "image": case.image.as_posix(), "label": case.label.as_posix()}
-    row |= {"group": case.group, "spacing_unit": declared_unit(case, data)}
+    row |= {"group": case.group, "spacing_unit": unit_that_counts(None, None, case, data)}
     row |= {"locked": case.locked, "origin": case.origin or data.origin or ORIGINS.get(data.source)}
     row |= _guarded(lambda: _image_facts(case, data), case.image, "image", "read_error")
     if case.locked:
@@ -174,6 +174,7 @@ def _image_facts(case: SourceCase, data: DataConfig) -> dict[str, Any]:
     volume = read_volume(case.image)
     spacing = resolve_spacing(volume.affine, volume.unit, case, data)
     return {
+        "spacing_unit": unit_that_counts(volume.affine, volume.unit, case, data),
         **_header_facts(volume, "shape", "dtype", "header_unit", "header_affine"),
         "spacing_um": None if spacing.spacing_um is None else list(spacing.spacing_um),
         "spacing_source": spacing.source,

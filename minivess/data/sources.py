@@ -14,6 +14,7 @@ from minivess.errors import MinivessError, closest
 
 if TYPE_CHECKING:
     from minivess.config.schema import Experiment
+    from minivess.data.volume import Unit
     from minivess.types import Spacing
 
 type SpacingUnit = Literal["header", "um", "mm"]
@@ -31,7 +32,9 @@ class SourceCase:
         image, label: their files; those of a ZIP lie where they will be unpacked.
         group: cases of one group (animal, acquisition) never straddle a fold.
         spacing_um: spacing that the list of cases declares, else none.
-        spacing_unit: unit of the spacing in the headers; header: the one that they name.
+        spacing_unit: unit of the spacing in the headers that its line of the list declares; header:
+            the one that they name; none: what `data.spacing_unit` says.
+        layout_unit: unit of headers of this layout that name none, or one that cannot be.
         locked: a test case, whose label is not to be read.
         origin: laboratory or data set that it is from, where the source says.
     """
@@ -41,9 +44,10 @@ class SourceCase:
     label: Path
     group: str
     spacing_um: Spacing | None = None
-    spacing_unit: SpacingUnit = "header"
+    spacing_unit: SpacingUnit | None = None
     locked: bool = False
     origin: str | None = None
+    layout_unit: Unit | None = None
 
 
 # the cases, and names of files without partner that data.exclude may name as well
@@ -105,7 +109,7 @@ def _phantom_cases(experiment: Experiment, root: Path) -> Listing:
 def _csv_cases(experiment: Experiment, root: Path) -> Listing:
     from minivess.data.case_list import read_case_list
 
-    return read_case_list(source_path(experiment), experiment.data.spacing_unit), []
+    return read_case_list(source_path(experiment)), []
 
 
 def _folder_cases(experiment: Experiment, root: Path) -> Listing:

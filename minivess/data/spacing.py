@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from minivess.data.volume import UM_PER_UNIT
 
 if TYPE_CHECKING:
     from minivess.config.schema import DataConfig
-    from minivess.data.sources import SourceCase
+    from minivess.data.sources import SourceCase, SpacingUnit
     from minivess.data.volume import Unit
     from minivess.types import FloatArray, Spacing
 
@@ -35,9 +36,32 @@ class ResolvedSpacing:
     unit_um: float | None = None
 
 
-def declared_unit(case: SourceCase, data: DataConfig) -> str:
-    """The unit that the case, else the configuration, declares for headers: header, um or mm."""
-    return case.spacing_unit if case.spacing_unit != "header" else data.spacing_unit
+def is_plausible(spacing_um: Iterable[float]) -> bool:
+    """Whether voxels are of a size that microscopes see.
+
+    >>> is_plausible((0.99, 0.99, 5.0)), is_plausible((990.0, 990.0, 5000.0))
+    (True, False)
+    """
+    low, high = PLAUSIBLE_UM
+    return all(low <= length <= high for length in spacing_um)
+
+
+def unit_that_counts(
+    affine: FloatArray | None, unit: Unit | None, case: SourceCase, data: DataConfig
+) -> SpacingUnit:
+    """The unit that is declared for a header: um, mm, or header for the one that it names.
+
+    The case's own declaration counts, else the configuration's, else that of the layout: where
+    the header names no unit, the same one, or one in which the voxels are implausible.
+    """
+    declared = case.spacing_unit or data.spacing_unit
+    if declared != "header" or case.spacing_unit or case.layout_unit is None:
+        return declared
+    lengths = header_spacing(affine)
+    if unit in (None, case.layout_unit) or lengths is None:
+        return case.layout_unit
+    named = (length * UM_PER_UNIT[unit] for length in lengths)
+    return "header" if is_plausible(named) else case.layout_unit
 
 
 def header_spacing(affine: FloatArray | None) -> Spacing | None:
@@ -59,11 +83,11 @@ def resolve_spacing(
 ) -> ResolvedSpacing:
     """The spacing of a volume by the rule list of cases, header, configuration.
 
-    A header counts when its unit is declared or named. Its affine is kept as it is where it agrees
-    with the spacing (in um or mm); where it contradicts, its directions are kept and its lengths
-    replaced, in um.
+    A header counts when its unit is declared or named (see `unit_that_counts`). Its affine is kept
+    as it is where it agrees with the spacing (in um or mm); where it contradicts, its directions
+    are kept and its lengths replaced, in um.
     """
-    known = declared_unit(case, data)
+    known = unit_that_counts(affine, unit, case, data)
     name = unit if known == "header" else known
     unit_um = UM_PER_UNIT[name] if name is not None else None
     lengths = header_spacing(affine)

@@ -255,6 +255,8 @@ def _checked(volume: SourceVolume, path: Path) -> SourceVolume:
     if array.size == 0:
         raise not_three_dimensional(path, f"shape {' x '.join(map(str, array.shape))}")
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if native.dtype.kind == "b":  # of a TIFF of one bit; NumPy counts with numbers alone
+        native = native.astype(np.uint8)
     return SourceVolume(native, volume.affine, volume.unit)
 
 

@@ -140,6 +140,27 @@ def test_schema_refuses_duplicate_cases(tmp_path):
         (DIAGONAL, 2, {}, {"spacing_unit": "um"}, (0.5, 0.5, 2.0), "header", 1.0),
         (DIAGONAL, 0, {"spacing_unit": "um"}, {}, (0.5, 0.5, 2.0), "header", 1.0),
         (DIAGONAL, 0, {"spacing_unit": "um"}, {"spacing_unit": "mm"}, (0.5, 0.5, 2.0), "header", 1),
+        (
+            DIAGONAL,
+            3,
+            {"spacing_unit": "header"},
+            {"spacing_unit": "mm"},
+            (0.5, 0.5, 2),
+            "header",
+            1,
+        ),
+        (DIAGONAL, 0, {"layout_unit": "um"}, {}, (0.5, 0.5, 2.0), "header", 1.0),
+        (DIAGONAL, 2, {"layout_unit": "um"}, {}, (0.5, 0.5, 2.0), "header", 1.0),
+        (DIAGONAL / 1000, 2, {"layout_unit": "um"}, {}, (0.5, 0.5, 2.0), "header", 1000.0),
+        (
+            DIAGONAL,
+            2,
+            {"layout_unit": "um"},
+            {"spacing_unit": "mm"},
+            (500, 500, 2000),
+            "header",
+            1e3,
+        ),
         (DIAGONAL, 0, {}, {"spacing_um": (0.5, 0.5, 2)}, (0.5, 0.5, 2.0), "config", 1.0),
         (DIAGONAL, 3, {}, {"spacing_um": (7, 7, 7)}, (0.5, 0.5, 2.0), "header", 1.0),
         (DIAGONAL, 0, {"spacing_um": (500, 500, 2000)}, {}, (500, 500, 2000), "csv", 1000.0),
@@ -165,6 +186,31 @@ def test_spacing_rule(tmp_path, affine, code, case_options, data, spacing, sourc
         geometry = geometry_of(row)
         assert geometry.shape == SHAPE
         np.testing.assert_allclose(geometry.spacing_um, spacing, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("affine", "code", "counts"),
+    [
+        (DIAGONAL, 0, "um"),
+        (DIAGONAL, 2, "um"),
+        (DIAGONAL, 3, "um"),
+        (DIAGONAL / 1000, 2, "header"),
+        (None, 0, "um"),
+    ],
+)
+def test_the_unit_that_counts_is_in_the_manifest(tmp_path, affine, code, counts):
+    assert row_of(case_in(tmp_path, affine, code, layout_unit="um"))["spacing_unit"] == counts
+
+
+def test_a_tiff_of_one_bit_is_read_as_numbers(tmp_path):
+    image, label = volumes()
+    for name, array in (("image", image > np.median(image)), ("label", label > 0)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.ascontiguousarray(array.transpose(2, 1, 0)))
+    case = SourceCase("a", tmp_path / "image.tif", tmp_path / "label.tif", "a")
+    row = row_of(case)
+    assert (row["dtype"], row["label_dtype"]) == ("uint8", "uint8")
+    assert (row["intensity_min"], row["intensity_max"], row["two_valued"]) == (0, 1, True)
+    assert row["vessel_fraction"] == label.mean()
 
 
 def test_zero_in_the_header_is_no_spacing(tmp_path):

@@ -93,11 +93,11 @@ def test_csv_dialects(tmp_path, delimiter, bom, newline):
 
 
 def test_csv_unit_of_a_row_wins_over_the_configuration(tmp_path):
-    text = "case,image,label,spacing_unit\na,a,a_,mm\nb,b,b_,\n"
+    text = "case,image,label,spacing_unit\na,a,a_,mm\nb,b,b_,\nc,c,c_,header\n"
     path = tmp_path / "cases.csv"
     path.write_text(text, encoding="utf-8")
     cases = list_cases(experiment(source="csv", path=str(path), spacing_unit="um"), ROOT)
-    assert [case.spacing_unit for case in cases] == ["mm", "um"]
+    assert [case.spacing_unit for case in cases] == ["mm", None, "header"]
 
 
 def test_csv_unknown_column_names_the_nearest(tmp_path):
@@ -228,16 +228,10 @@ def test_minivess_layouts(tmp_path, layout, packed, names):
     assert [case.case for case in cases] == sorted(names)
     image, label = (pattern.format(cases[0].case) for pattern in LAYOUTS[layout][:2])
     assert cases[0] == SourceCase(
-        cases[0].case, base / image, base / label, cases[0].case, None, "um"
+        cases[0].case, base / image, base / label, cases[0].case, layout_unit="um"
     )
     expected = [path] if packed else sorted(p for c in cases for p in (c.image, c.label))
     assert source_files(config, ROOT) == expected
-
-
-def test_minivess_declared_unit_wins(tmp_path):
-    touch(tmp_path, "raw/mv01.nii.gz", "seg/mv01_y.nii.gz")
-    config = experiment(source="minivess", path=str(tmp_path), spacing_unit="mm")
-    assert list_cases(config, ROOT)[0].spacing_unit == "mm"
 
 
 def test_minivess_files_without_partner(tmp_path):
@@ -283,7 +277,8 @@ PAIR = ("imagesTr/v_01_0000.nrrd", "labelsTr/v_01.nrrd")
 
 
 def test_nnunet(tmp_path):
-    config = nnunet(tmp_path, ONE_CHANNEL, *PAIR, "imagesTr/v_01_0000.json")
+    beside = ("imagesTr/v_01_0000.json", "imagesTr/._v_01_0000.nrrd", "labelsTr/._v_01.nrrd")
+    config = nnunet(tmp_path, ONE_CHANNEL, *PAIR, *beside)
     (case,) = list_cases(config, ROOT)
     assert case == SourceCase("v_01", tmp_path / PAIR[0], tmp_path / PAIR[1], "v_01")
     assert tmp_path / "dataset.json" in source_files(config, ROOT)

@@ -286,6 +286,28 @@ def test_micrometres_called_millimetres(cases):
         assert problems_of(cases, data=DataConfig(spacing_unit=unit)).height == 0
 
 
+@pytest.mark.parametrize("code", [0, 2, 3])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 300.0])
+def test_a_unit_by_the_layout_is_checked_and_told(cases, code, scale):
+    """Headers of MiniVess name none. One that lies is told; one that is right counts."""
+    affine = AFFINE @ np.diag([scale, scale, scale, 1])
+    for name, case in cases.items():
+        save(case.image, image_of(ord(name)), affine, code=code)
+        save(case.label, label_of(ord(name)), affine, code=code)
+        cases[name] = replace(case, layout_unit="um")
+    table = problems_of(cases, data=DataConfig(source="minivess"))
+    if scale == 1e-3 and code == 2:
+        assert table.height == 0, "true millimetres"
+    elif scale == 1.0:
+        assert table["severity"].to_list() == (["warning"] * len(cases) if code == 2 else [])
+        accept(table)
+    else:
+        assert table["code"].to_list() == ["MV-DATA-010"] * len(cases)
+        assert table["severity"].to_list() == ["error"] * len(cases)
+    declared = DataConfig(source="minivess", spacing_unit="um")
+    assert problems_of(cases, data=declared).height == 0
+
+
 def test_millimetres_of_plausible_size_pass(cases):
     for name, case in cases.items():
         affine = AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1])
