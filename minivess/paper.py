@@ -18,7 +18,7 @@ from minivess.figures.style import metric_label
 from minivess.metrics import METRICS
 from minivess.statistics import tables
 from minivess.statistics.summary import arm_names as short_names
-from minivess.statistics.summary import number, p_number
+from minivess.statistics.summary import number, p_number, percentage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,7 +70,7 @@ class Results:
     @property
     def level(self) -> str:
         """Level of the intervals, as a percentage."""
-        return f"{100 * self.numbers['confidence']:g}%"
+        return percentage(self.numbers["confidence"])
 
 
 def sources(root: Path) -> list[Path]:

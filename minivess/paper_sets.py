@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivess import audit, output, paths
-from minivess.config.load import load_step
+from minivess.config.files import read_yaml
+from minivess.config.load import UNSEEN_SECTIONS, load_step
 from minivess.errors import MinivessError
 from minivess.figures.style import metric_label
 from minivess.paper import interval, pipe_table
@@ -25,6 +26,7 @@ LEFT = {
     "unlocked": "was unlocked, may have opened the labels and has no result",
 }
 OTHER_WEIGHTS = "it is of other weights than those of the champion above"
+OTHER_CONFIG = "it is of another configuration than the present one"
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,13 @@ def set_files(root: Path, external: Iterable[str]) -> list[Path]:
         external: the external sets of its config: a set that is no longer in it left its folder.
     """
     tests = _test_folders(root)
+    sets = [*tests, *(paths.external_folder(root, name) for name in external)]
     log = paths.audit_folder(root)
     files = [
-        *map(paths.set_result, tests),
         *map(paths.manifest, tests),
         *(log / name for name in (audit.LOG, audit.SEAL)),
-        *(paths.set_result(paths.external_folder(root, name)) for name in external),
+        *map(paths.set_result, sets),
+        *(paths.step_config(folder, "experiment") for folder in sets),
     ]
     return [file for file in files if file.is_file()]
 
@@ -151,17 +154,40 @@ def _champion_runs(root: Path) -> list[RunKey]:
     return [run for run in runs if (run.model, run.loss) == (chosen["model"], chosen["loss"])]
 
 
-def is_superseded(root: Path, result: Mapping[str, Any]) -> bool:
-    """Whether a result is of other weights than those of the balanced champion now.
+def superseded(root: Path, result: Mapping[str, Any]) -> str:
+    """Why a result is not that of the balanced champion and the config now; empty where it is.
 
     Args:
         root: results folder of a finished experiment.
         result: what result.json says.
 
     Raises:
-        MinivessError: MV-STATE-002 a run of the champion has no record, MV-STATE-003 it is damaged.
+        MinivessError: MV-STATE-002 a run of the champion has no record, MV-STATE-003 it is damaged,
+            MV-CONFIG-005 the config that the result was made with is damaged.
     """
-    return bool(result["networks"] != champion_weights(root))
+    if result["networks"] != champion_weights(root):
+        return OTHER_WEIGHTS
+    return "" if _has_this_config(root, result) else OTHER_CONFIG
+
+
+def _has_this_config(root: Path, result: Mapping[str, Any]) -> bool:
+    """Whether a set was evaluated with the config of now, as far as it decides the result.
+
+    Without the config beside it nothing says so, and it counts as of another one.
+    """
+    is_test = "analysis" in result
+    external = paths.external_folder(root, result["set"])
+    folder = paths.test_folder(root, result["analysis"]) if is_test else external
+    file = paths.step_config(folder, "experiment")
+    if not file.is_file():
+        return False
+    now = load_step(paths.step_config(root, "experiment")).model_dump(mode="json")
+    then = read_yaml(file)
+    if not is_test:
+        now["data"] = now["external"][result["set"]]
+    elif isinstance(then.get("data"), dict):
+        then["data"]["exclude"] = now["data"]["exclude"]  # all cases but those of the test set
+    return all(then.get(section) == now[section] for section in UNSEEN_SECTIONS)
 
 
 def champion_weights(root: Path) -> dict[str, str]:
@@ -192,7 +218,7 @@ def test_set_sentence(results: Results) -> str:
     """Whether there is a test set, what opened its labels, and which results are still true.
 
     Raises:
-        MinivessError: MV-LOCK-003 the audit log was changed, MV-STATE-002 see `is_superseded`.
+        MinivessError: MV-LOCK-003 the audit log was changed, MV-STATE-002 see `superseded`.
     """
     locked, found = len(results.config.folds.test_cases), openings(results.folder)
     if not locked and not found:
@@ -206,8 +232,8 @@ def test_set_sentence(results: Results) -> str:
     for one in found:
         if one.result is None:
             parts.append(f"The analysis `{one.name}` {LEFT[one.left]}.")
-        elif is_superseded(results.folder, one.result):
-            parts.append(f"The result of the analysis `{one.name}` is superseded: {OTHER_WEIGHTS}.")
+        elif why := superseded(results.folder, one.result):
+            parts.append(f"The result of the analysis `{one.name}` is superseded: {why}.")
         if one.unlocked is None:
             parts.append(f"The audit log does not have the analysis `{one.name}`.")
     return " ".join(parts)
@@ -240,7 +266,7 @@ def external_sentence(results: Results) -> str:
     """Which external sets there are, and which of them were evaluated; warnings of each.
 
     Raises:
-        MinivessError: MV-STATE-002 see `is_superseded`.
+        MinivessError: MV-STATE-002 see `superseded`.
     """
     parts = []
     for name in results.config.external:
@@ -250,8 +276,8 @@ def external_sentence(results: Results) -> str:
             continue
         done = _read(file)
         parts.append(f"The external set `{name}` has {_cases(done['n_cases'])}.")
-        if is_superseded(results.folder, done):
-            parts.append(f"Its result is superseded: {OTHER_WEIGHTS}.")
+        if why := superseded(results.folder, done):
+            parts.append(f"Its result is superseded: {why}.")
         if done["warnings"]:
             parts.append("Its warnings: " + "; ".join(done["warnings"]) + ".")
     return " ".join(parts)
@@ -261,12 +287,12 @@ def sets_table(results: Results) -> str:
     """Means of the main metrics on every set, a row for each way of predicting together.
 
     Raises:
-        MinivessError: MV-LOCK-003 the audit log was changed, MV-STATE-002 see `is_superseded`.
+        MinivessError: MV-LOCK-003 the audit log was changed, MV-STATE-002 see `superseded`.
     """
     rows = []
     for result in set_results(results.folder):
         name = result["set"] if "analysis" not in result else f"test `{result['analysis'][:8]}`"
-        name += " (superseded)" * is_superseded(results.folder, result)
+        name += " (superseded)" if superseded(results.folder, result) else ""
         for kind, metrics in result["metrics"].items():
             cells = [f"{number(row['mean'])} {interval(row)}" for row in _main(metrics)]
             networks = f"`{result['model']}/{result['loss']}`, {kind} of {len(result['networks'])}"

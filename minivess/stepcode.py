@@ -90,7 +90,7 @@ STEPS: dict[str, tuple[str, str, frozenset[str]]] = {
     "predict": ("minivess.steps.train", "predict", frozenset({"minivess.data.manifest"})),
     "evaluate": ("minivess.steps.analyze", "evaluate", frozenset({"minivess.data.manifest"})),
     "ensembles": ("minivess.steps.ensembles", "ensembles", frozenset({"minivess.data.manifest"})),
-    "baseline": ("minivess.steps.analyze", "baseline", frozenset({"minivess.data.manifest"})),
+    "baseline": ("minivess.steps.analyze", "baseline", frozenset()),
     "track": ("minivess.steps.analyze", "track", frozenset()),
     "export": ("minivess.steps.analyze", "export", frozenset()),
     # Of losses and volumes it only asks what they need and what is noted in them.

@@ -39,14 +39,14 @@ def summary(experiment: ExperimentOption = "demo") -> None:
             fix=f"run it: just experiment {experiment}",
         )
     print(path.read_text(encoding="utf-8"), end="")
-    from minivess.paper_sets import OTHER_WEIGHTS, is_superseded, set_results
+    from minivess.paper_sets import set_results, superseded
     from minivess.statistics.summary import MAIN_METRICS
     from minivess.steps.evaluated import result_lines
 
     for result in set_results(path.parent):
         print("\n" + "\n".join(result_lines(result, MAIN_METRICS)))
-        if is_superseded(path.parent, result):
-            print(f"  superseded: {OTHER_WEIGHTS}")
+        if why := superseded(path.parent, result):
+            print(f"  superseded: {why}")
 
 
 @app.command("experiment")

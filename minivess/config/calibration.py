@@ -31,7 +31,7 @@ class CalibrationConfig(Section):
     local_steps: Count = Field(200, description="steps of Adam of the local temperature's network")
     local_learning_rate: Positive = Field(0.001, description="learning rate of these steps")
     reliability_bins: int = Field(
-        10, ge=2, le=100, description="bins of the reliability diagram and of the error it shows"
+        10, ge=2, le=100, description="bins of the reliability diagram; the metric ece has its own"
     )
 
 

@@ -50,6 +50,9 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "external": ("phantom", "preprocess", "inference", "compute", "evaluation", "statistics"),
 }
 
+# What decides a result on cases that no fold has, besides the networks and the volumes.
+UNSEEN_SECTIONS = ("data", "phantom", "preprocess", "inference", "evaluation", "statistics")
+
 
 def experiment_names(folder: Path = EXPERIMENTS) -> list[str]:
     """Names of the experiment files."""

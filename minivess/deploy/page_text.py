@@ -65,7 +65,7 @@ def model_facts(bundle: Bundle) -> str:
     first = bundle.metrics[0]
     return (
         f'<table class="mv-table"><caption>Metrics on {first.n_cases} held-out cases'
-        f"<small>mean of the networks of this model's arm, with its {first.confidence:.0%} "
+        f"<small>mean of the networks of this model's arm, with its {100 * first.confidence:g}% "
         "interval</small></caption>"
         f"<tbody>{rows}</tbody></table>"
     )

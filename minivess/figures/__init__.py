@@ -23,13 +23,15 @@ class FigureInputs:
     """What figures are drawn from.
 
     `tables` holds at least the tables that the figure's definition names; `arms` is the order of
-    the (model, loss) pairs, sorted where it is empty; `qualitative` is only for that figure.
+    the (model, loss) pairs, sorted where it is empty; `qualitative` is only for that figure;
+    `groups` has the group of each case, None where each is alone.
     """
 
     tables: Mapping[str, pl.DataFrame]
     statistics: StatisticsConfig
     arms: tuple[tuple[str, str], ...] = ()
     qualitative: tuple[QualitativeCase, ...] = ()
+    groups: Mapping[str, str] | None = None
 
 
 type Draw = Callable[[FigureInputs, FigureConfig], Figure]
@@ -60,7 +62,8 @@ FIGURES: dict[str, FigureDefinition] = {
         ),
         FigureDefinition(
             "paired_cases",
-            "The primary metric of each case in every arm; a line joins the values of one case. "
+            "The primary metric of each case in every trained arm; a line joins the values of one "
+            "case. "
             "Black: mean over cases with its bootstrap interval.",
             ("cases", "summary", "comparison"),
             "minivess.figures.paired_cases:draw",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from minivess import output
 from minivess.metrics import METRICS
+from minivess.statistics.summary import percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +164,7 @@ def mean_handle(confidence: float) -> Line2D:
     """The legend's entry for a mean and its interval."""
     from matplotlib.lines import Line2D
 
-    label = f"mean and its {confidence:.0%} interval"
+    label = f"mean and its {percentage(confidence)} interval"
     return Line2D([], [], color="black", marker="D", markersize=3.5, label=label)
 
 

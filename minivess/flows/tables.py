@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minivess import output, paths
-from minivess.statistics.summary import MAIN_METRICS, number
+from minivess.statistics.summary import MAIN_METRICS, number, percentage
 
 SHOWN_FIGURES = "png"
 
@@ -25,8 +25,8 @@ def metrics_markdown(root: Path) -> str:
     for arm in numbers["arms"]:
         cells = [_cell(arm["metrics"][name]) for name in metrics]
         lines.append(_row([arm["model"], arm["loss"], *cells, str(arm["n_not_ok"])]))
-    percent = round(100 * numbers["confidence"])
-    title = f"{numbers['n_cases']} cases; means over cases with {percent}% intervals"
+    level = percentage(numbers["confidence"])
+    title = f"{numbers['n_cases']} cases; means over cases with {level} intervals"
     return "\n".join([f"## {numbers['experiment']}", "", title, "", *lines, "", *_links(root)])
 
 

@@ -58,18 +58,3 @@ def reliability_bins(probability: Array, reference: BoolArray, n_bins: int) -> R
         np.bincount(bin_of, weights=values, minlength=n_bins) * per_voxel,
         np.bincount(bin_of[reference.ravel()], minlength=n_bins) * per_voxel,
     )
-
-
-def calibration_error(bins: ReliabilityBins) -> float:
-    """Expected calibration error over the bins: mean distance of observed part and probability.
-
-    Args:
-        bins: of one case; each counts as much as it has voxels.
-
-    Source: Naeini et al. 2015, doi 10.1609/aaai.v29i1.9602, for the vessel class.
-
-    >>> round(calibration_error(ReliabilityBins(np.array([3, 1]), np.zeros(2), np.ones(2) / 2)), 2)
-    0.5
-    """
-    gaps = np.abs(bins.probability - bins.observed)
-    return float((gaps * bins.n_voxels).sum() / bins.n_voxels.sum())

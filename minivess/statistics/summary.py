@@ -149,6 +149,15 @@ def number(value: float) -> str:
     return f"{value:.{decimals if abs(value) < 999.95 else 0}f}"
 
 
+def percentage(share: float) -> str:
+    """A share as a percentage with the decimals that it has, for the level of intervals.
+
+    >>> percentage(0.95), percentage(0.995)
+    ('95%', '99.5%')
+    """
+    return f"{100 * share:g}%"
+
+
 def p_number(value: float) -> str:
     """A p-value in four decimals.
 
@@ -184,7 +193,7 @@ def summary_text(
         *textwrap.wrap(f"Experiment {numbers['experiment']}: {counts}", WIDTH),
         "",
         *textwrap.wrap(
-            f"Mean over cases, below it the {numbers['confidence']:.0%} interval "
+            f"Mean over cases, below it the {percentage(numbers['confidence'])} interval "
             f"({numbers['plan']['ci_method']} bootstrap):",
             WIDTH,
         ),

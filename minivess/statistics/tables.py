@@ -94,7 +94,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
     },
     "baseline": {
         "case": (pl.String, "case"),
-        "threshold": (pl.Float64, "best threshold on the normalised intensity: vessel is above"),
+        "threshold": (pl.Float64, "best threshold on the stored intensity: vessel is above"),
         "dice": (pl.Float64, "Dice at that threshold"),
     },
     "summary": {
@@ -144,7 +144,7 @@ COLUMNS: dict[str, dict[str, tuple[type[pl.DataType], str]]] = {
         "calibrator": (pl.String, "none, temperature, local_temperature or isotonic"),
         "nll": (pl.Float64, "negative log-likelihood per voxel"),
         "brier": (pl.Float64, "Brier score: mean squared error of the probability"),
-        "ece": (pl.Float64, "expected calibration error of the vessel class over equal bins"),
+        "ece": (pl.Float64, "expected calibration error, as the metric ece"),
         "fitted_on": (pl.String, "selection cases that calibrators were fitted on; none: empty"),
     },
     "reliability": {

@@ -50,19 +50,25 @@ def evaluate(root: Path, run: RunKey, case: str) -> None:
 
 
 def baseline(root: Path) -> None:
-    """Write the best single threshold of each case of the folds."""
+    """Write the best single threshold on the stored intensities of each case of the folds."""
     import numpy as np
 
     from minivess.data.folds import read_folds
+    from minivess.data.manifest import read_image, read_manifest
     from minivess.data.preprocess import open_case
     from minivess.metrics.threshold import best_threshold
     from minivess.statistics import tables
 
     rows: list[dict[str, object]] = []
     folds = read_folds(paths.folds(root)).folds
+    facts = {row["case"]: row for row in read_manifest(paths.manifest(root)).iter_rows(named=True)}
     for case in sorted(case for fold in folds for case in fold.validation):
-        prepared = open_case(paths.preprocessed_case(root, case))
-        threshold, dice = best_threshold(np.asarray(prepared.image), np.asarray(prepared.label) > 0)
+        # Not the prepared image: where it is clipped, voxels cannot be told apart any more.
+        image = read_image(facts[case])
+        if image.dtype == bool or image.dtype.itemsize > 4:
+            image = image.astype(np.float64, copy=False)
+        reference = np.asarray(open_case(paths.preprocessed_case(root, case)).label) > 0
+        threshold, dice = best_threshold(image, reference)
         rows.append({"case": case, "threshold": threshold, "dice": dice})
     output.write_parquet(tables.from_rows("baseline", rows), paths.baseline(root))
     mean = sum(float(str(row["dice"])) for row in rows) / len(rows)

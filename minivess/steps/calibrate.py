@@ -137,8 +137,8 @@ def _scored(
     import numpy as np
 
     from minivess import calibration
-    from minivess.metrics.calibration import brier, nll
-    from minivess.statistics.reliability import calibration_error, reliability_bins
+    from minivess.metrics.calibration import brier, ece, nll
+    from minivess.statistics.reliability import reliability_bins
 
     scores: list[dict[str, object]] = []
     bin_rows: list[dict[str, object]] = []
@@ -149,7 +149,7 @@ def _scored(
         values = {
             "nll": nll(calibrated, reference),
             "brier": brier(calibrated, reference),
-            "ece": calibration_error(bins),
+            "ece": ece(calibrated, reference),
         }
         rounded = {key: round(value, DECIMALS) for key, value in values.items()}
         scores.append({"calibrator": name, **rounded})

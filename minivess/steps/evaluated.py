@@ -187,18 +187,19 @@ def write_result(
     Raises:
         MinivessError: MV-SYSTEM-... from writing.
     """
+    from minivess.data.manifest import read_groups
     from minivess.data.volume import read_note
 
+    statistics, groups = cases.experiment.statistics, read_groups(paths.manifest(cases.folder))
     names = sorted(set(table["case"]))
     noted = {name: read_note(paths.prediction(cases.folder, name)) for name in names}
     notes = {name: note for name, note in noted.items() if note}
     result = {
         "set": cases.name,
         "n_cases": table["case"].n_unique(),
-        "confidence": cases.experiment.statistics.confidence,
+        "confidence": statistics.confidence,
         "metrics": {
-            kind: set_metrics(table.filter(ensemble=kind), cases.experiment.statistics)
-            for kind in KINDS
+            kind: set_metrics(table.filter(ensemble=kind), statistics, groups) for kind in KINDS
         },
         **({"notes": notes} if notes else {}),
         **facts,
@@ -209,14 +210,15 @@ def write_result(
     return result
 
 
-def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, dict[str, Any]]:
+def set_metrics(
+    table: pl.DataFrame, statistics: StatisticsConfig, groups: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """For each metric unit, mean, sd (n - 1), interval of the mean, and how many cases.
-
-    Every case counts as its own group.
 
     Args:
         table: the table test or external, of one set and kind of ensemble.
-        statistics: level, resamples and seed of the intervals.
+        statistics: resampling, level, resamples and seed of the intervals.
+        groups: group of each case.
     """
     import statistics as stdlib_statistics
 
@@ -230,7 +232,8 @@ def set_metrics(table: pl.DataFrame, statistics: StatisticsConfig) -> dict[str, 
     for metric in (metric for metric in METRICS if metric in set(table["metric"])):
         own = table.filter(pl.col("metric") == metric).sort("case")
         values = own["value"].to_numpy()
-        drawn_from = sample(values)  # one set, no folds
+        # One set, no folds.
+        drawn_from = sample(values, groups=[groups[case] for case in own["case"]])
         low, high, _ = mean_interval(drawn_from, statistics, "evaluated-set", name, metric)
         found[metric] = {
             "unit": METRICS[metric].unit,

@@ -9,7 +9,7 @@ from typing import Any
 
 from minivess import audit, output, paths, provenance
 from minivess.audit import EVALUATE, UNLOCK
-from minivess.config.load import load_step
+from minivess.config.load import UNSEEN_SECTIONS, load_step
 from minivess.config.schema import Experiment
 from minivess.errors import MinivessError
 from minivess.logs import say
@@ -17,9 +17,7 @@ from minivess.steps.champion import read_champions
 from minivess.steps.runs import experiment_runs
 from minivess.types import RunKey
 
-# What decides the result besides the networks and the volumes.
-SECTIONS = ("data", "phantom", "preprocess", "inference", "evaluation", "statistics")
-# The rules whose configs have these sections and the test cases.
+# The rules whose configs have `UNSEEN_SECTIONS` and the test cases.
 RULES = frozenset({"manifest", "preprocess", "predict", "evaluate", "compare"})
 
 
@@ -88,7 +86,7 @@ def planned_analysis(root: Path) -> Analysis:
         "arm": list(arm),
         "weights": weights,
         "images": {case: images[case] for case in cases},
-        "config": {section: config[section] for section in SECTIONS},
+        "config": {section: config[section] for section in UNSEEN_SECTIONS},
         # How it is computed, as far as it changes the last bits.
         "compute": {name: config["compute"][name] for name in ("profile", "threads")},
     }

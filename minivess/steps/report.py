@@ -22,6 +22,7 @@ def figure(root: Path, name: str) -> None:
     Raises:
         MinivessError: MV-CONFIG-003 unknown name, MV-STATE-002 a table is missing.
     """
+    from minivess.data.manifest import read_groups
     from minivess.figures import FigureInputs, figure_definition, make_figure
     from minivess.statistics import tables
 
@@ -35,7 +36,9 @@ def figure(root: Path, name: str) -> None:
     shown: tuple[QualitativeCase, ...] = ()
     if name == "qualitative":
         shown = qualitative_slices(root, read["cases"], config.statistics.primary_metric)
-    inputs = FigureInputs(read, config.statistics, _arms(root), shown)
+    # Of other figures the intervals are in their tables.
+    groups = read_groups(paths.manifest(root)) if name == "reliability" else None
+    inputs = FigureInputs(read, config.statistics, _arms(root), shown, groups)
     base = paths.figure(root, name, "svg").with_suffix("")
     make_figure(name, inputs, getattr(config.figures, name), base, sources)
     say(f"drew {base}.svg")

@@ -1476,9 +1476,12 @@ def calibration_local_learning_rate(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
 
 
 def calibration_reliability_bins(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = []
     for count in (5, 8):
         root = calibrated(lab, monkeypatch, reliability_bins=count)
         assert set(run_table(root, "reliability")["bin"]) == set(range(count))
+        scores.append(run_table(root, "calibration"))
+    assert scores[0].equals(scores[1])
 
 
 def conformal_alphas(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,11 @@ def small_figure(title: str = "Größe"):  # type: ignore[no-untyped-def]
     return figure
 
 
+def test_the_level_of_an_interval_is_not_rounded() -> None:
+    assert style.mean_handle(0.95).get_label() == "mean and its 95% interval"
+    assert style.mean_handle(0.995).get_label() == "mean and its 99.5% interval"
+
+
 def test_sources_digests_by_relative_name(tmp_path: Path) -> None:
     root = tmp_path / "results" / "demo"
     table = root / "tables" / "cases.parquet"

@@ -317,6 +317,12 @@ def test_results_on_other_cases_are_told(
     output.write_json(tested, paths.set_result(paths.test_folder(changed, tested["analysis"])))
     octa = {**about, "set": "octa", "warnings": ["one laboratory"]}
     output.write_json(octa, paths.set_result(paths.external_folder(changed, "octa")))
+    for folder, own in (
+        (paths.test_folder(changed, tested["analysis"]), resolved["data"]),
+        (paths.external_folder(changed, "octa"), outside),
+    ):
+        kept = yaml.safe_dump({**resolved, "data": own})
+        output.write_text(kept, paths.step_config(folder, "experiment"))
     text = (read_manuscript(changed) / "index.qmd").read_text(encoding="utf-8")
     assert "The test set of 2 cases was evaluated in one analysis (`abababababababab`)" in text
     assert "The external set `octa` has 2 cases. Its warnings: one laboratory." in text
@@ -415,7 +421,18 @@ def test_weights_that_are_averaged_and_their_learning_rate(
     assert "From epoch 9 on the learning rate was 0.0005 instead" in methods
     assert "cosine" not in methods
     assert "- `swag`: the mean of 5 networks drawn" in methods
+    results = section((read_manuscript(root) / "index.qmd").read_text(encoding="utf-8"), "Results")
+    assert "names the best trained arm (ensembles are no candidates) by three rules" in results
+    assert "@fig-loss-comparison those of the trained ones,\n@tbl-further" in results
+    assert "shows\nDice of the trained arms case by case" in results
     assert "Dropout of 0.3 follows each convolution." in methods
+
+
+def test_without_ensembles_all_arms_are_candidates_and_drawn(text: str) -> None:
+    results = section(text, "Results")
+    assert "@tbl-champions names the best arm by three rules" in results
+    assert "@tbl-main and @fig-loss-comparison show the main metrics of all arms,\n" in results
+    assert "shows\nDice case by case" in results
 
 
 def test_snapshots_have_cycles(experiment_of: Experiments, read_manuscript: Reader) -> None:

@@ -12,6 +12,8 @@ import yaml
 
 from minivess import audit, output, paper, paper_sets, paths
 from minivess.cli.people import summary
+from minivess.config.files import read_yaml
+from minivess.config.load import as_yaml
 from minivess.errors import MinivessError
 from minivess.metrics import METRICS
 from minivess.steps import paper as step
@@ -49,7 +51,8 @@ def log(root: Path, event: str, analysis: str) -> None:
 
 def result(root: Path, name: str, **facts: Any) -> dict[str, Any]:
     champion = paper_sets.champion_weights(root)
-    about = {"set": name, "model": "net", "loss": "dice_ce", "n_cases": 2, "networks": champion}
+    about: dict[str, Any] = {"set": name, "model": "net", "loss": "dice_ce", "n_cases": 2}
+    about["networks"] = champion
     about["metrics"] = {kind: dict.fromkeys(METRICS, ROW) for kind in ("mean", "vote")}
     return {**about, **facts}
 
@@ -59,7 +62,22 @@ def evaluate(root: Path, analysis: str, **facts: Any) -> None:
     folder = paths.test_folder(root, analysis)
     output.write_text("the manifest", paths.manifest(folder))
     output.write_json(result(root, "test", analysis=analysis, **facts), paths.set_result(folder))
+    keep_config(root, folder, exclude=["phantom_001"])
     log(root, audit.EVALUATE, analysis)
+
+
+def evaluate_octa(root: Path, **facts: Any) -> None:
+    """What an evaluation of the external set leaves."""
+    folder = paths.external_folder(root, "octa")
+    output.write_json(result(root, "octa", **{"warnings": [], **facts}), paths.set_result(folder))
+    keep_config(root, folder, source="csv", path="x.csv")
+
+
+def keep_config(root: Path, folder: Path, **data: Any) -> None:
+    """The config of now in the folder of a set, with its own section data."""
+    config = read_yaml(paths.step_config(root, "experiment"))
+    config["data"].update(data)
+    output.write_text(as_yaml(config), paths.step_config(folder, "experiment"))
 
 
 def sentence(root: Path) -> str:
@@ -73,8 +91,7 @@ def test_nothing_was_opened(experiment: Path) -> None:
 def test_what_is_rendered_has_the_results_of_other_cases(experiment: Path, tmp_path: Path) -> None:
     log(experiment, audit.UNLOCK, FIRST)
     evaluate(experiment, FIRST)
-    octa = result(experiment, "octa", warnings=["one laboratory"])
-    output.write_json(octa, paths.set_result(paths.external_folder(experiment, "octa")))
+    evaluate_octa(experiment, warnings=["one laboratory"])
     step.stage_results(experiment, tmp_path)
     staged = paper.read_results(tmp_path / "results")
     said = paper_sets.test_set_sentence(staged)
@@ -151,14 +168,61 @@ def test_results_of_other_weights_are_superseded(experiment: Path) -> None:
     old = {"net/dice_ce/seed0/fold0": "0" * 64}
     log(experiment, audit.UNLOCK, FIRST)
     evaluate(experiment, FIRST, networks=old)
-    octa = result(experiment, "octa", warnings=[], networks=old)
-    output.write_json(octa, paths.set_result(paths.external_folder(experiment, "octa")))
+    evaluate_octa(experiment, networks=old)
     why = "superseded: it is of other weights than those of the champion above."
     assert f"The result of the analysis `{FIRST[:16]}` is {why}" in sentence(experiment)
     results = paper.read_results(experiment)
     assert f"Its result is {why}" in paper_sets.external_sentence(results)
     rows = paper_sets.sets_table(results).splitlines()[2:]
     assert ["(superseded)" in row for row in rows] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("inference", "probability_threshold", 0.25),
+        ("evaluation", "nsd_tolerance_um", 7.0),
+        ("preprocess", "normalisation", "minmax"),
+        ("statistics", "bootstrap_resamples", 77),
+        ("data", "vessel_labels", [1, 2]),
+        None,
+    ],
+)
+def test_results_of_another_configuration_are_superseded(
+    experiment: Path, tmp_path: Path, place: tuple[str, str, Any] | None
+) -> None:
+    log(experiment, audit.UNLOCK, FIRST)
+    evaluate(experiment, FIRST)
+    evaluate_octa(experiment)
+    file = paths.step_config(experiment, "experiment")
+    if place is None:  # nothing says which
+        for folder in (paths.test_folder(experiment, FIRST), experiment / "external" / "octa"):
+            paths.step_config(folder, "experiment").unlink()
+    else:
+        config = read_yaml(file)
+        section, key, value = place
+        for one in [config[section], *(config["external"].values() if section == "data" else [])]:
+            assert one[key] != value
+            one[key] = value
+        output.write_text(as_yaml(config), file)
+    step.stage_results(experiment, tmp_path)
+    results = paper.read_results(tmp_path / "results")
+    why = f"superseded: {paper_sets.OTHER_CONFIG}."
+    said = paper_sets.test_set_sentence(results)
+    assert f"The result of the analysis `{FIRST[:16]}` is {why}" in said
+    assert f"Its result is {why}" in paper_sets.external_sentence(results)
+    rows = paper_sets.sets_table(results).splitlines()[2:]
+    assert ["(superseded)" in row for row in rows] == [True] * 4
+
+
+def test_another_training_config_alone_supersedes_nothing(experiment: Path) -> None:
+    evaluate_octa(experiment)
+    file = paths.step_config(experiment, "experiment")
+    config = read_yaml(file)
+    config["training"]["epochs"] += 1
+    config["data"]["exclude"] = ["phantom_001"]
+    output.write_text(as_yaml(config), file)
+    assert "superseded" not in paper_sets.external_sentence(paper.read_results(experiment))
 
 
 def test_the_summary_says_which_results_are_superseded(

@@ -43,6 +43,15 @@ def test_calibrators_are_fitted_on_selection_and_tested_on_held_out_cases(
     assert scores.height == len(names) * 2 * 4  # two losses, four cases
 
 
+def test_scores_without_calibrator_are_the_metrics_of_that_name(finished: Workbench) -> None:
+    keys = ["model", "loss", "seed", "fold", "case"]
+    scores = table(finished, "calibration").filter(calibrator=calibration.UNCALIBRATED).sort(keys)
+    for name in ("ece", "brier", "nll"):
+        metric = table(finished, "cases").filter(metric=name).sort(keys)
+        assert metric.height == scores.height == 2 * 4
+        assert scores[name].to_list() == pytest.approx(metric["value"].to_list(), abs=1e-8)
+
+
 def test_the_bins_hold_every_voxel_of_every_case(finished: Workbench) -> None:
     counts = table(finished, "reliability").group_by("loss", "case", "calibrator")
     sums = counts.agg(pl.col("n_voxels").sum())

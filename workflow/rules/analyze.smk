@@ -50,6 +50,7 @@ rule baseline:
     input:
         held_out_cases,
         paths.folds(ROOT),
+        paths.manifest(ROOT),
     output:
         paths.baseline(ROOT),
     log:

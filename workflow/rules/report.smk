@@ -4,8 +4,10 @@ from minivess.figures import FIGURES, figure_definition
 
 
 def figure_inputs(wildcards):
-    """A figure's tables, and predictions and volumes for the one that shows them."""
+    """A figure's tables, and what else the ones need that draw groups or show volumes."""
     files = tables(*figure_definition(wildcards.figure).tables)
+    if wildcards.figure == "reliability":
+        files.append(paths.manifest(ROOT))
     if wildcards.figure == "qualitative":
         checkpoints.folds.get()
         for run in PLAN.runs():
