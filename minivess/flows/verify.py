@@ -95,7 +95,7 @@ def _listed(data: DataConfig) -> list[str]:
     """The volumes that a list of cases names; their paths begin where the list lies."""
     if data.source != "csv" or data.path is None or not Path(data.path).is_file():
         return []
-    cases = read_case_list(Path(data.path), data.spacing_unit)
+    cases = read_case_list(Path(data.path))
     return [str(path) for case in cases for path in (case.image, case.label)]
 
 
