@@ -78,7 +78,7 @@ CODES: dict[str, str] = {
     "MV-UPLOAD-004": "upload that is truncated or damaged",
     "MV-UPLOAD-005": "upload whose header and data contradict each other",
     "MV-UPLOAD-006": "upload that is not one three-dimensional channel",
-    "MV-UPLOAD-007": "upload with voxels that are NaN, infinite or all the same",
+    "MV-UPLOAD-007": "upload with voxels that are NaN, infinite or (almost) all the same",
     "MV-UPLOAD-008": "upload whose spacing is missing or implausible",
     "MV-UPLOAD-009": "upload whose name or header points to another file",
     "MV-DEPLOY-001": "network that cannot be exported",

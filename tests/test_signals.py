@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from minivess.signals import signals_later
+from minivess.signals import STOPS, signals_later
 
 
 def test_a_signal_waits_until_the_run_is_open() -> None:
@@ -32,3 +32,14 @@ def test_a_signal_waits_until_the_run_is_open() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert opened == ["the run"]
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with signals_later():
+            assert signal.getsignal(number) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

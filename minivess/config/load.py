@@ -317,7 +317,8 @@ def load_step(path: Path) -> Experiment:
             "MV-STATE-002",
             what="the step has no config yet",
             where=str(path),
-            fix="run the whole experiment, or only plan it: just plan NAME",
+            fix="run the experiment, or only what comes before the training: "
+            "just experiment NAME prepared_cases",
         )
     values = read_yaml(path)
     check_keys(values, str(path))

@@ -143,5 +143,6 @@ def _check_architecture(profile: ModelProfile, architecture: str, where: str) ->
             where=where,
             found=f"architecture {profile.architecture}",
             expected=f"architecture {architecture}",
-            fix="name a profile of that architecture, or none: it has one of its own",
+            fix="name a profile of that architecture, or none where it has one of its own in "
+            "configs/model_profiles; docs/how-to/add-a-model.md says how to write one",
         )

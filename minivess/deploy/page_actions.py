@@ -152,7 +152,7 @@ def choose(
 ) -> Updates:
     """Read the chosen volume and show it; ask for the spacing where the file has none."""
     service, parts = visit.service, visit.parts
-    choice = str(time.monotonic_ns())
+    choice = repr((file, x_um, y_um, z_um))
     (visit.folder / _CHOICE).write_text(choice, encoding="utf-8")
     hidden = {**_nothing_chosen(parts), parts.spacing: gr.update(visible=False)}
     if file is None:
@@ -204,12 +204,15 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     service, parts = visit.service, visit.parts
     if viewed is None:
         return _let_go(visit)
+    if not _is_chosen(visit, viewed):
+        return {parts.status: page_text.OTHER_CHOSEN}
     start = time.monotonic()
 
     def tell(part: float) -> None:
         if service.ending.is_set():
             raise InterruptedError("the page is ending")
-        _check_chosen(visit, viewed)
+        if not _is_chosen(visit, viewed):
+            raise ReplacedError
         if time.monotonic() - start > service.max_seconds:
             raise MinivessError(
                 "MV-SERVICE-005",
@@ -225,7 +228,8 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     threshold = service.bundle.threshold
     done = viewing.at_threshold(viewing.with_probability(viewed, found.probability), threshold)
     shown = _results(visit, done)
-    _check_chosen(visit, viewed)
+    if not _is_chosen(visit, viewed):
+        raise ReplacedError
     return {
         **shown,
         **_pictures(parts, done, done.fullest_slice, overlay),
@@ -239,11 +243,10 @@ def segment(visit: Visit, viewed: Viewed | None, overlay: Overlay) -> Updates:
     }
 
 
-def _check_chosen(visit: Visit, viewed: Viewed) -> None:
-    """Raise where another volume was chosen since: nobody waits for this one."""
+def _is_chosen(visit: Visit, viewed: Viewed) -> bool:
+    """Whether no other volume was chosen since: else nobody waits for this one."""
     file = visit.folder / _CHOICE
-    if file.exists() and file.read_text(encoding="utf-8") != viewed.choice:
-        raise ReplacedError
+    return not file.exists() or file.read_text(encoding="utf-8") == viewed.choice
 
 
 def _results(visit: Visit, viewed: Viewed) -> Updates:
@@ -328,4 +331,7 @@ def change_threshold(
         return _let_go(visit)
     changed = viewing.at_threshold(viewed, threshold)
     pictures = _pictures(visit.parts, changed, int(index) - 1, overlay)
-    return {**pictures, **_results(visit, changed)}
+    shown = {**pictures, **_results(visit, changed)}
+    if not _is_chosen(visit, viewed):
+        raise ReplacedError
+    return shown

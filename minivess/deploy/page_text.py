@@ -42,6 +42,10 @@ LET_GO = """
 Please choose it again.</p>
 """
 ENDING = '<p class="mv-warning" role="status">The page has ended. Start it again.</p>'
+OTHER_CHOSEN = """
+<p class="mv-warning" role="status">Another volume was chosen meanwhile. Segment it once it is
+shown, or choose one again.</p>
+"""
 FAR = 1.5  # ratio of spacings from which results may suffer
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnxruntime
 
+    from minivess.config.schema import PreprocessConfig
     from minivess.data.geometry import Geometry
     from minivess.types import Float32Array
 
@@ -123,10 +124,11 @@ def segment(
             the segmentation.
 
     Raises:
-        MinivessError: MV-DATA-006 NaN or infinite voxels, -014 one intensity after clipping.
+        MinivessError: MV-DATA-006 NaN or infinite voxels, MV-UPLOAD-007 one intensity after
+            clipping.
     """
     _check_finite(volume)
-    image, _ = normalise(volume.array, bundle.preprocess)
+    image = _normalised(volume, bundle.preprocess)
 
     def predict(batch: Float32Array) -> Float32Array:
         (found,) = session.run([OUTPUT], {INPUT: batch[:, None]})
@@ -138,6 +140,19 @@ def segment(
     )
     mask = (probability > bundle.threshold).astype(np.uint8)
     return Segmentation(mask, probability, volume.geometry)
+
+
+def _normalised(volume: Volume, config: PreprocessConfig) -> Float32Array:
+    """The image as the network gets it. Who uploads a volume cannot change how it is clipped."""
+    try:
+        return normalise(volume.array, config)[0]
+    except MinivessError as error:
+        raise MinivessError(
+            "MV-UPLOAD-007",
+            what="almost all voxels of the volume have one intensity",
+            found=error.found,
+            fix="cut it to the part that has vessels",
+        ) from error
 
 
 def _check_finite(volume: Volume) -> None:

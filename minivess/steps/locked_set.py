@@ -94,7 +94,7 @@ def planned_analysis(root: Path) -> Analysis:
 
 
 def _check_config(root: Path) -> None:
-    """Raise where a plan with other values has written the config since the experiment was run."""
+    """Raise where a run with other values has written the config and was stopped before its end."""
     from minivess.reproducibility.chain import whole_chain
     from minivess.reproducibility.check import changed_configs
 
@@ -107,8 +107,8 @@ def _check_config(root: Path) -> None:
         what="the config is not the one that the results were made with",
         where=str(root / "config"),
         found="; ".join(f"{chain.short(name)}: {what}" for name, what in found.problems.items()),
-        expected="the digests that the jobs recorded; a dry run with other values writes these "
-        "files too",
+        expected="the digests that the jobs recorded; a run with other values that was stopped "
+        "early leaves others",
         fix=f"run the experiment again with the config that you want: just experiment {root.name}",
     )
 

@@ -264,7 +264,11 @@ def _segment(
 
     volume = open_volume(file, request.spacing_um, request.unit)
     started = time.perf_counter()
-    found = segment(session, bundle, volume)
+    try:
+        found = segment(session, bundle, volume)
+    except MinivessError as error:
+        error.where = str(file)
+        raise
     seconds = time.perf_counter() - started
     write_volume(found.mask, mask, volume.geometry, NOTE)
     if request.probability:

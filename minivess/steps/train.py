@@ -11,7 +11,7 @@ from minivess import output, paths, provenance
 from minivess.config.load import load_step
 from minivess.errors import MinivessError
 from minivess.logs import say
-from minivess.signals import signals_later
+from minivess.signals import STOPS, signals_later
 from minivess.types import RunKey
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _end_unfinished(handle: OpenRun, error: BaseException) -> None:
     """
     from minivess.tracking.mlflow_log import close_run
 
-    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in STOPS}
     try:
         close_run(handle, "FAILED" if isinstance(error, Exception) else "KILLED")
     except MinivessError as second:

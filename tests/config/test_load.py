@@ -507,7 +507,7 @@ def test_a_step_without_config_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(MinivessError) as caught:
         load_step(tmp_path / "train-dynunet.yaml")
     assert caught.value.code == "MV-STATE-002"
-    assert "just plan" in caught.value.fix
+    assert "prepared_cases" in caught.value.fix
 
 
 @pytest.mark.parametrize(

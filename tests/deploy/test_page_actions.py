@@ -149,8 +149,30 @@ def test_a_segmentation_ends_when_another_volume_is_chosen(
     assert len(told) == 2
     assert set(shown) == {"segment"}
     assert not list(visit.folder.glob("*_*"))
+    assert "Another volume" in guarded(page_actions.segment, visit, first, "none")["status"]
     again = page_actions.choose(visit, str(path), None, None, None)["viewed"]
     assert "mask_file" in page_actions.segment(visit, again, "none")
+
+
+def test_a_threshold_is_not_measured_for_a_volume_that_was_replaced(
+    visit: Visit, viewed: viewing.Viewed
+) -> None:
+    path = visit.folder / "next.nii"
+    write_volume(viewed.volume.array, path, viewed.volume.geometry)
+    first = page_actions.choose(visit, str(path), None, None, None)["viewed"]
+    done = page_actions.segment(visit, first, "none")["viewed"]
+    assert "viewed" in guarded(page_actions.change_threshold, visit, done, 1, "none", 0.7)
+    page_actions.choose(visit, None, None, None, None)
+    assert set(guarded(page_actions.change_threshold, visit, done, 1, "none", 0.8)) == {"segment"}
+
+
+def test_the_same_choice_twice_is_one(visit: Visit, viewed: viewing.Viewed) -> None:
+    """The page asks once for the file and once for each number that changed with it."""
+    path = visit.folder / "next.nii"
+    write_volume(viewed.volume.array, path, viewed.volume.geometry)
+    first = page_actions.choose(visit, str(path), None, None, None)["viewed"]
+    page_actions.choose(visit, str(path), None, None, None)
+    assert "mask_file" in page_actions.segment(visit, first, "none")
 
 
 def test_the_example_is_read_with_its_own_spacing(visit: Visit) -> None:

@@ -95,6 +95,15 @@ def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, value: float) ->
     assert "1 NaN" in caught.value.found
 
 
+def test_a_volume_of_almost_one_intensity_is_refused(tmp_path: Path) -> None:
+    sparse = np.zeros((32, 33, 11), dtype=np.uint16)
+    sparse[3, 4, 5] = 500  # clipping takes it away
+    with pytest.raises(MinivessError) as caught:
+        segmented(tmp_path, sparse)
+    assert caught.value.code == "MV-UPLOAD-007"
+    assert "clip_percentiles" not in str(caught.value), "of no use to who uploads a volume"
+
+
 def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MinivessError) as caught:
         open_session(make_bundle(tmp_path, model=b"no network"))

@@ -82,7 +82,7 @@ def test_what_decides_the_result_makes_another_analysis(root: Path) -> None:
 
 def test_a_config_that_was_only_planned_opens_no_label(root: Path) -> None:
     locked_set.unlock_test(root, "A. Person", "the final result")
-    configured(Path(), inference={"probability_threshold": 0.3})  # as a dry run leaves it
+    configured(Path(), inference={"probability_threshold": 0.3})  # as a stopped run leaves it
     for refused_ in (
         lambda: locked_set.unlock_test(root, "A. Person", "another result"),
         lambda: locked_set.evaluate_test(root),
