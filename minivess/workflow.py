@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from minivess import output, paths
 from minivess.config.ensembles import check_ensembles
@@ -100,7 +100,7 @@ def plan_experiment(
     Args:
         config: Snakemake's config: `experiment` and overrides.
         base: the project's folder.
-        dry_run: hold no lock and change nothing but the steps' config.
+        dry_run: hold no lock and write nothing but its file.
         main: not the process of one job on a cluster, which the main process has started, and
             which has locked the experiment and written the steps' config.
 
@@ -150,18 +150,23 @@ def lend_step_files(plan: Plan) -> None:
     hold_lock(plan.root)
     folder = plan.root / "config"
     before = {path: (path.read_bytes(), path.stat()) for path in folder.glob("*.yaml")}
+    # Snakemake answers them only once it runs jobs; by default they end a process at once.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+    atexit.register(_put_back, folder, before)
     write_step_files(plan.experiment, folder)
-    made = {path: path.read_bytes() for path in folder.glob("*.yaml")}
-    atexit.register(_put_back, before, made)
 
 
-def _put_back(
-    before: Mapping[Path, tuple[bytes, os.stat_result]], made: Mapping[Path, bytes]
-) -> None:
-    for path in made.keys() - before.keys():
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _put_back(folder: Path, before: Mapping[Path, tuple[bytes, os.stat_result]]) -> None:
+    for path in set(folder.glob("*.yaml")) - before.keys():
         path.unlink(missing_ok=True)
     for path, (content, times) in before.items():
-        if content != made[path]:
+        if not path.exists() or path.read_bytes() != content:
             with output.replacing(path) as temporary:
                 temporary.write_bytes(content)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,27 @@ def test_a_dry_run_puts_back_the_config_that_results_were_made_with(folder: Path
     assert "epochs: 77" in lent.stdout
     assert {file: file.read_bytes() for file in config.parent.iterdir()} == before
     assert config.stat().st_mtime_ns == 10**18
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_dry_run_that_is_stopped_puts_it_back_too(folder: Path, number: signal.Signals) -> None:
+    made = workflow.plan_experiment({"experiment": "small.yaml"}, Path())
+    config = paths.step_config(made.root, "experiment")
+    before = config.read_bytes()
+    workflow.release_locks()
+    code = "import pathlib, time; from minivess import workflow; "
+    code += "asked = {'experiment': 'small.yaml', 'epochs': 77}; "
+    code += "workflow.lend_step_files(workflow.plan_experiment(asked, pathlib.Path(), True)); "
+    code += "print('lent', flush=True); time.sleep(60)"
+    lent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert lent.stdout is not None
+    assert lent.stdout.readline() == b"lent\n"
+    assert config.read_bytes() != before
+    lent.send_signal(number)
+    lent.wait(30)
+    assert config.read_bytes() == before
 
 
 def test_the_first_dry_run_leaves_no_config(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,14 +40,27 @@ def summary(experiment: ExperimentOption = "demo") -> None:
             fix=f"run it: just experiment {experiment}",
         )
     print(path.read_text(encoding="utf-8"), end="")
-    from minivess.paper_sets import set_results, superseded
+    from minivess.paper_sets import set_results
     from minivess.statistics.summary import MAIN_METRICS
     from minivess.steps.evaluated import result_lines
 
     for result in set_results(path.parent):
         print("\n" + "\n".join(result_lines(result, MAIN_METRICS)))
-        if why := superseded(path.parent, result):
-            print(f"  superseded: {why}")
+        if standing := _standing(path.parent, result):
+            print(f"  {standing}")
+
+
+def _standing(root: Path, result: Mapping[str, Any]) -> str:
+    from minivess.paper_sets import superseded
+
+    try:
+        why = superseded(root, result)
+    except MinivessError as error:
+        if error.code != "MV-STATE-002":
+            raise
+        # It is being run again, say.
+        return f"whether it is superseded cannot be told: {error.what} ({error.where})"
+    return f"superseded: {why}" if why else ""
 
 
 @app.command("experiment")

@@ -186,10 +186,10 @@ def _check_replaced(masks: list[Path], probability: bool) -> None:
     if others:
         raise MinivessError(
             "MV-CONFIG-004",
-            what="a file that this command has not written would be written over",
+            what="a file without this command's note would be written over",
             where=str(others[0]),
             found=f"{len(others)} such files",
-            expected="no file of that name, or the mask or probability of an earlier call",
+            expected="no file of that name, or a mask or probability of this version's command",
             fix="choose another folder with --out, or move the file away",
         )
 

@@ -240,6 +240,9 @@ def test_the_summary_says_which_results_are_superseded(
     first, second = capsys.readouterr().out.split("net/dice_ce, mean of")[1:]
     assert f"superseded: {paper_sets.OTHER_WEIGHTS}" in first
     assert "superseded" not in second
+    shutil.rmtree(paths.experiment_folder("demo") / "runs")  # as while it is run again
+    summary("demo")
+    assert capsys.readouterr().out.count("cannot be told: the champion's run") == 2
 
 
 def test_a_champion_without_its_record_is_an_error(experiment: Path) -> None:
