@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minivess import output, paths, provenance
-from minivess.config.load import as_yaml, step_values
+from minivess.config.load import as_yaml, step_values, write_step_files
 from minivess.config.sweep import Choices
 from minivess.config.training import own_name
 from minivess.data.folds import read_folds
@@ -261,6 +261,8 @@ def _trained(
             raise
         return _failed(trial, error.code, str(error)), []
     plan = snakemake.planned(str(path), [])
+    # Before the links: files that are older than their config would be made anew.
+    write_step_files(plan.experiment, plan.root / "config")
     link_files(shared_files(data, plan))
     log = paths.log(sweep_root(sweep), "sweep", f"trial-{trial.number:03d}")
     outcome = snakemake.attempt(asked, log=log)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from flows_project import EXPERIMENT, Project, all_gone, make_project, sleeper_of
 
+from minivess import output, paths
 from minivess.config.load import resolve
 from minivess.config.settings import load_settings
 from minivess.errors import CODES, RETRYABLE, MinivessError
@@ -127,8 +128,8 @@ def test_a_config_file_that_an_earlier_plan_has_left_changes_nothing(
 ) -> None:
     experiment = write_experiment("planned")
     run_stage("data", experiment, [], "1")
-    (Path("results") / "planned" / "config" / "train-left.yaml").write_text("a: 1\n", "utf-8")
-    (Path("results") / "planned" / "config" / "phantom-left.yaml").write_text("a: 1\n", "utf-8")
+    for name in ("train-left", "phantom-left"):
+        output.write_text("a: 1\n", paths.step_config(Path("results/planned"), name))
     run_stage("train", experiment, [], "1")
     run_stage("analyze", experiment, [], "1")
 

@@ -78,7 +78,7 @@ def test_executed_text_is_clean(root: Path, read_manuscript: Reader) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("@tbl-main and", "@tbl-mian and", "undefined-reference-label"),
+        ("in @tbl-main: means", "in @tbl-mian: means", "undefined-reference-label"),
         ("{#fig-qualitative}", "{#fig-qualitativ}", "undefined-reference-label"),
         ("[@teikari2016]", "[@teikari2061]", "missing-bibliography-key"),
         ("{#tbl-further}", "{#tbl-main}", "duplicate-reference-labels"),
